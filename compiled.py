@@ -1,0 +1,59 @@
+"""How the hot loops are compiled: one decorator, one cache folder named by their sources.
+
+Interpreted (NUMBA_DISABLE_JIT=1) the same functions are plain Python and their own oracle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+
+__all__ = ["KERNEL_SOURCES", "compiled"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+KERNEL_SOURCES = (
+    "batches.py",
+    "compiled.py",
+    "capture.py",
+    "packets.py",
+    "flow_tracker.py",
+    "patterns.py",
+    "ml/forest.py",
+)
+"""Every file with compiled functions: an edit in one of them must not leave a caller's cache
+stale, and numba stamps only the caller's own file."""
+
+
+def _cache_folder() -> str:
+    root = Path(__file__).resolve().parent
+    digest = hashlib.sha256(numba.__version__.encode())
+    for name in KERNEL_SOURCES:
+        source = root / name
+        digest.update(source.read_bytes() if source.exists() else b"")
+    name = f"kernels-{digest.hexdigest()[:16]}"
+    home = Path(os.path.expanduser("~"))
+    for parent in (root / ".cache", home / ".cache" / "secureflux", Path(tempfile.gettempdir())):
+        folder = parent / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return str(folder)
+    return ""
+
+
+if "NUMBA_CACHE_DIR" not in os.environ:
+    numba.config.CACHE_DIR = _cache_folder()
+
+
+def compiled(function: F) -> F:
+    """Compile at the first call, keep the result on disk, run without the interpreter lock."""
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
