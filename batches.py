@@ -22,8 +22,8 @@ __all__ = [
     "Deviation",
     "EndReason",
     "Finding",
-    "FlowRecord",
     "FlowBatch",
+    "FlowRecord",
     "FrameBatch",
     "PacketBatch",
     "PacketKind",
@@ -189,7 +189,7 @@ FLOW: Final = np.dtype(
         ("icmp_type", np.uint8),
         ("icmp_code", np.uint8),
         ("ttl", np.uint8, (2,)),  # of the first packet of the direction
-        ("marks", np.uint8),  # MARK_* bits of flow_tracker
+        ("marks", np.uint8),  # MARK_* bits of flow_row
         ("end_reason", np.uint8),
         ("connection_state", np.uint8),
         ("continued", np.uint8),  # 1: the connection had a flow before this one

@@ -10,11 +10,15 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numba
+import numpy as np
 
-__all__ = ["KERNEL_SOURCES", "compiled"]
+__all__ = ["KERNEL_SOURCES", "Int", "compiled"]
+
+Int: TypeAlias = int | np.int64
+"""An integer inside the loops: interpreted, array elements stay numpy scalars."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,6 +27,8 @@ KERNEL_SOURCES = (
     "compiled.py",
     "capture.py",
     "packets.py",
+    "flow_table.py",
+    "flow_row.py",
     "flow_tracker.py",
     "patterns.py",
     "ml/forest.py",
@@ -39,7 +45,7 @@ def _cache_folder() -> str:
         digest.update(source.read_bytes() if source.exists() else b"")
     name = f"kernels-{digest.hexdigest()[:16]}"
     home = Path(os.path.expanduser("~"))
-    for parent in (root / ".cache", home / ".cache" / "secureflux", Path(tempfile.gettempdir())):
+    for parent in (root / ".cache", home / ".cache" / "secureflux"):
         folder = parent / name
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -47,11 +53,12 @@ def _cache_folder() -> str:
             continue
         if os.access(folder, os.W_OK):
             return str(folder)
-    return ""
+    # Never a name others can guess: what lies in the cache is code.
+    return tempfile.mkdtemp(prefix="secureflux-")
 
 
 if "NUMBA_CACHE_DIR" not in os.environ:
-    numba.config.CACHE_DIR = _cache_folder()
+    numba.config.CACHE_DIR = _cache_folder()  # type: ignore[attr-defined]
 
 
 def compiled(function: F) -> F:

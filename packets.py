@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batches import PACKET, UNREAD_REASONS, FrameBatch, PacketBatch, PacketKind, Rows
-from compiled import compiled
+from compiled import Int, compiled
 
 __all__ = ["Decoder", "decode_frames", "warm"]
 
@@ -47,17 +47,17 @@ _MAX_EXTENSIONS: Final = 8
 
 
 @compiled
-def _u16(data: NDArray[np.uint8], at: int) -> Any:
+def _u16(data: NDArray[np.uint8], at: Int) -> Any:
     return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
 
 
 @compiled
-def _u32(data: NDArray[np.uint8], at: int) -> Any:
+def _u32(data: NDArray[np.uint8], at: Int) -> Any:
     return (_u16(data, at) << 16) | _u16(data, at + 2)
 
 
 @compiled
-def _bytes_as_u64(data: NDArray[np.uint8], at: int, count: int) -> Any:
+def _bytes_as_u64(data: NDArray[np.uint8], at: Int, count: Int) -> Any:
     value = np.uint64(0)
     for i in range(count):
         value = (value << np.uint64(8)) | np.uint64(data[at + i])
@@ -66,8 +66,8 @@ def _bytes_as_u64(data: NDArray[np.uint8], at: int, count: int) -> Any:
 
 @compiled
 def _skip_link_layer(
-    data: NDArray[np.uint8], at: int, end: int, link_type: int, row: Any
-) -> tuple[int, int]:
+    data: NDArray[np.uint8], at: Int, end: Int, link_type: Int, row: Any
+) -> tuple[Int, Int]:
     """Where the network layer begins and its ethertype; a negative place is -1 - reason."""
     row["vlan"] = 0
     row["src_mac"] = 0
@@ -96,7 +96,7 @@ def _skip_link_layer(
     else:
         if link_type == _DLT_NULL or link_type == _DLT_LOOP:
             at += 4  # the address family; the IP version says the same in one byte order
-        elif not (link_type in (12, 14, 101, 228, 229)):  # raw IP under its several numbers
+        elif link_type not in (12, 14, 101, 228, 229):  # raw IP under its several numbers
             return -1 - _LINK_TYPE, 0
         if end - at < 1:
             return -1 - _TRUNCATED, 0
@@ -117,7 +117,7 @@ def _skip_link_layer(
 
 
 @compiled
-def _read_arp(data: NDArray[np.uint8], at: int, end: int, row: Any) -> int:
+def _read_arp(data: NDArray[np.uint8], at: Int, end: Int, row: Any) -> Int:
     if end - at < 28:
         return _TRUNCATED
     if _u16(data, at) != 1 or _u16(data, at + 2) != _ETHERTYPE_IPV4:
@@ -150,8 +150,8 @@ def _read_arp(data: NDArray[np.uint8], at: int, end: int, row: Any) -> int:
 
 @compiled
 def _read_ipv4(
-    data: NDArray[np.uint8], at: int, end: int, wire_end: int, row: Any
-) -> tuple[int, int, int, int]:
+    data: NDArray[np.uint8], at: Int, end: Int, wire_end: Int, row: Any
+) -> tuple[Int, Int, Int, Int]:
     """(where the transport begins or -1 - reason, protocol, bytes of the transport, fragment)."""
     if end - at < 20:
         return -1 - _TRUNCATED, 0, 0, 0
@@ -179,8 +179,8 @@ def _read_ipv4(
 
 @compiled
 def _read_ipv6(
-    data: NDArray[np.uint8], at: int, end: int, wire_end: int, row: Any
-) -> tuple[int, int, int, int]:
+    data: NDArray[np.uint8], at: Int, end: Int, wire_end: Int, row: Any
+) -> tuple[Int, Int, Int, Int]:
     """As _read_ipv4; extension headers are walked (RFC 8200 §4) and count as header bytes."""
     if end - at < 40:
         return -1 - _TRUNCATED, 0, 0, 0
@@ -197,8 +197,8 @@ def _read_ipv6(
     if remaining == 0:
         remaining = wire_end - at - 40  # a jumbogram or segmentation offload
     start = at
-    at += 40
-    fragment = 0
+    at = at + 40
+    fragment: Int = 0
     for _ in range(_MAX_EXTENSIONS):
         if protocol != 0 and protocol != 43 and protocol != 44 and protocol != 60:
             row["header_length"] = min(at - start, 65535)
@@ -207,7 +207,7 @@ def _read_ipv6(
             return at, protocol, remaining, fragment
         if end - at < 8:
             return -1 - _TRUNCATED, 0, 0, 0
-        size = 8
+        size: Int = 8
         if protocol == 44:
             if _u16(data, at + 2) >> 3:
                 return -1 - _FRAGMENT, 0, 0, 0
@@ -222,8 +222,8 @@ def _read_ipv6(
 
 @compiled
 def _read_transport(
-    data: NDArray[np.uint8], at: int, end: int, protocol: int, size: int, row: Any
-) -> int:
+    data: NDArray[np.uint8], at: Int, end: Int, protocol: Int, size: Int, row: Any
+) -> Int:
     row["seq"] = 0
     row["ack"] = 0
     row["window"] = 0
@@ -232,7 +232,7 @@ def _read_transport(
     row["icmp_code"] = 0
     row["src_port"] = 0
     row["dst_port"] = 0
-    header = 8
+    header: Int = 8
     if protocol == _TCP:
         if end - at < 20:
             return _TRUNCATED
@@ -267,8 +267,8 @@ def _read_transport(
 
 @compiled
 def _read_frame(
-    data: NDArray[np.uint8], start: int, end: int, length: int, link_type: int, row: Any
-) -> int:
+    data: NDArray[np.uint8], start: Int, end: Int, length: Int, link_type: Int, row: Any
+) -> Int:
     """Fill `row` from one frame; KEPT, or the index of the reason why not."""
     row["wire_length"] = length
     at, ethertype = _skip_link_layer(data, start, end, link_type, row)
@@ -296,15 +296,15 @@ def decode_frames(
     captured: NDArray[np.int32],
     length: NDArray[np.int32],
     time_ns: NDArray[np.int64],
-    link_type: int,
+    link_type: Int,
     rows: Rows,
     unread: NDArray[np.int64],
-) -> int:
+) -> Int:
     """Decode all frames into `rows` (at least as long as `offset`); how many rows were filled.
 
     `unread` (one int64 a reason) is counted up for the others.
     """
-    kept = 0
+    kept: Int = 0
     for i in range(len(offset)):
         start = np.int64(offset[i])
         end = start + np.int64(captured[i])
@@ -345,7 +345,7 @@ class Decoder:
         )
         wire_bytes = int(batch.length.sum(dtype=np.int64))
         self.frames += len(batch)
-        self.packets += kept
+        self.packets += int(kept)
         self.wire_bytes += wire_bytes
         self.unread += unread
         return PacketBatch(rows[:kept], unread, len(batch), wire_bytes)
