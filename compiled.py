@@ -62,5 +62,10 @@ if "NUMBA_CACHE_DIR" not in os.environ:
 
 
 def compiled(function: F) -> F:
-    """Compile at the first call, keep the result on disk, run without the interpreter lock."""
-    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    """Compile at the first call, keep the result on disk, run without the interpreter lock.
+
+    A compiled function allocates nothing: it works in arrays it is given. So numba's reference
+    counts are switched off (`_nrt`); with a dozen arrays handed from loop to helper they cost
+    1.4 s a million packets in the flow tracker, against 0.15 s without.
+    """
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=False)(function))
