@@ -1,0 +1,1 @@
+"""Models of normal traffic: transform, forest, calibration, explanation, learning, files."""
