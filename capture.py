@@ -1,0 +1,359 @@
+"""Frames in, FrameBatches out: from a live interface or from a file. The door of the room.
+
+A live capture runs in a thread of its own: libpcap (or, on Linux without it, the kernel's packet
+ring) -> FrameBuffer -> bounded queue -> `Capture.read`. Nothing is lost silently: what the
+interface, the kernel's buffer and our queue could not take is counted apart.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, TypeAlias
+
+import frame_buffer
+import libpcap
+from batches import FrameBatch
+from capture_files import CaptureFile, read_capture
+from errors import CaptureError
+from frame_buffer import FrameBuffer
+from interfaces import (
+    Interface,
+    capture_remedy,
+    default_interface,
+    interface_trouble,
+    interfaces,
+    known_interfaces,
+    remedy_command,
+)
+
+__all__ = [
+    "Capture",
+    "CaptureFile",
+    "CaptureState",
+    "CaptureStatus",
+    "Interface",
+    "capture_remedy",
+    "default_interface",
+    "interfaces",
+    "read_capture",
+    "remedy_command",
+    "warm",
+]
+
+_log = logging.getLogger("secureflux.capture")
+
+CaptureState: TypeAlias = Literal["off", "capturing", "trouble"]
+
+# A batch goes to the reader at this many frames or this age, whichever comes first: below it,
+# the fixed cost of a compiled call counts (docs/performance.md); beyond, the page lags.
+_BATCH_FRAMES: Final = 4096
+_BATCH_AGE_S: Final = 0.1
+# The queue's other bound, beside its number of batches: bytes of frames.
+_QUEUE_BYTES: Final = 64 << 20
+_RETRY_S: Final = 1.0
+_LOOK_S: Final = 1.0
+_STOP_S: Final = 3.0
+_COUNTER_SPAN: Final = 1 << 32
+
+
+class FrameSource(Protocol):
+    """An open interface, as PcapSource and RingSource are."""
+
+    buffer: FrameBuffer
+    link_type: int
+
+    def wait(self, timeout_s: float) -> bool: ...
+    def read(self) -> int: ...
+    def drops(self) -> tuple[int, int]: ...
+    def close(self) -> None: ...
+
+
+SourceOpener: TypeAlias = Callable[[str, str, int, int], FrameSource]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureStatus:
+    """How a capture stands.
+
+    since: epoch seconds at which `state` began, None before the first start.
+    received: frames taken from the kernel, those that our full queue then dropped included.
+    kernel_drops, interface_drops, queue_drops: frames lost to the kernel's full buffer, by the
+        interface, by our full queue.
+    error: in "trouble", one sentence that says why.
+    gaps, gap_s: interruptions since the start and how many seconds they took, a running one
+        included.
+    beat_s: time.monotonic() of the thread's last round; older than a few seconds = stuck.
+    """
+
+    state: CaptureState
+    interface: str
+    since: float | None
+    received: int
+    kernel_drops: int
+    interface_drops: int
+    queue_drops: int
+    error: str | None
+    gaps: int
+    gap_s: float
+    beat_s: float
+
+
+def open_source(interface: str, bpf_filter: str, snaplen: int, frames: int) -> FrameSource:
+    """The best source this system has. Raises CaptureError."""
+    if libpcap.library() is not None:
+        from pcap_device import PcapSource
+
+        return PcapSource(interface, bpf_filter, snaplen, frames)
+    if sys.platform.startswith("linux"):
+        from packet_ring import RingSource
+
+        return RingSource(interface, bpf_filter, snaplen, frames)
+    raise CaptureError(
+        capture_remedy(interface) or f"Capturing on {interface} needs libpcap: install it.",
+        remedy=remedy_command(),
+    )
+
+
+class _Queue:
+    """Batches waiting for the reader, bounded by number and by bytes."""
+
+    def __init__(self, batches: int) -> None:
+        self._limit = batches
+        self._batches: deque[FrameBatch] = deque()
+        self._bytes = 0
+        self._filled = threading.Condition()
+
+    def put(self, batch: FrameBatch) -> bool:
+        """False where the queue is full: the batch is not taken."""
+        size = batch.data.nbytes
+        with self._filled:
+            full = len(self._batches) >= self._limit
+            if full or (self._batches and self._bytes + size > _QUEUE_BYTES):
+                return False
+            self._batches.append(batch)
+            self._bytes += size
+            self._filled.notify()
+        return True
+
+    def get(self, timeout_s: float) -> FrameBatch | None:
+        with self._filled:
+            if not self._filled.wait_for(lambda: self._batches, timeout_s):
+                return None
+            batch = self._batches.popleft()
+            self._bytes -= batch.data.nbytes
+        return batch
+
+
+class Capture:
+    """Captures one interface from `start` to `stop`; `read` gives the frames.
+
+    When the interface goes down or away, the state is "trouble" and the thread opens it again by
+    itself as soon as it is back. bpf_filter: libpcap's filter language; "" lets all through.
+    snaplen: bytes kept of a frame. queue_batches: batches that may wait for the reader (64 MiB
+    at most); further ones are dropped and counted. opener: what opens the interface.
+    """
+
+    def __init__(
+        self,
+        interface: str,
+        *,
+        bpf_filter: str = "",
+        snaplen: int = 512,
+        queue_batches: int = 256,
+        opener: SourceOpener = open_source,
+    ) -> None:
+        self.interface = interface
+        self._filter = bpf_filter
+        self._snaplen = snaplen
+        self._opener = opener
+        self._queue = _Queue(queue_batches)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        # Everything below belongs to the capture thread; `status` reads single values of it.
+        self._state: tuple[CaptureState, float | None, str | None] = ("off", None, None)
+        self._index = 0
+        self._watched = False
+        self._received = 0
+        self._queue_drops = 0
+        self._drops = [0, 0]  # kernel, interface
+        self._last_drops = (0, 0)  # what the open source said last
+        self._gaps = 0
+        self._gap_s = 0.0
+        self._gap_began_s: float | None = None
+        self._beat_s = time.monotonic()
+
+    def start(self) -> None:
+        """Open the interface and begin.
+
+        Raises CaptureError for an unknown interface (naming those there are), a wrong filter and
+        a missing right. An interface that is merely down is waited for, in state "trouble".
+        """
+        if self._thread is not None and self._thread.is_alive():
+            return
+        known = known_interfaces()
+        if sys.platform != "win32" and self.interface not in known:
+            raise CaptureError(
+                f"There is no interface named {self.interface!r}. "
+                f"This machine has: {', '.join(known)}."
+            )
+        self._stop.clear()
+        self._watched = self.interface in known
+        source = None
+        trouble = interface_trouble(self.interface, 0) if self._watched else None
+        if trouble:
+            self._enter_trouble(trouble)
+        else:
+            source = self._open()
+        self._thread = threading.Thread(
+            target=self._run, args=(source,), name="packet capture", daemon=True
+        )
+        self._thread.start()
+
+    def read(self, timeout_s: float) -> FrameBatch | None:
+        """The next batch in order of capture; None if none came in time.
+
+        After `stop` the batches still queued can be read.
+        """
+        return self._queue.get(timeout_s)
+
+    def stop(self) -> None:
+        """End the capture; returns within a second, with the last frames queued."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_S)
+
+    def status(self) -> CaptureStatus:
+        state, since, error = self._state
+        began_s = self._gap_began_s
+        return CaptureStatus(
+            state=state,
+            interface=self.interface,
+            since=since,
+            received=self._received,
+            kernel_drops=self._drops[0],
+            interface_drops=self._drops[1],
+            queue_drops=self._queue_drops,
+            error=error,
+            gaps=self._gaps,
+            gap_s=self._gap_s + (time.monotonic() - began_s if began_s is not None else 0.0),
+            beat_s=self._beat_s,
+        )
+
+    def _run(self, source: FrameSource | None) -> None:
+        try:
+            while not self._stop.is_set():
+                self._beat_s = time.monotonic()
+                if source is None:
+                    source = self._reopen()
+                    continue
+                try:
+                    self._pump(source)
+                except CaptureError as error:
+                    self._close(source)
+                    source = None
+                    if not self._stop.is_set():
+                        self._enter_trouble(str(error))
+        finally:
+            if source is not None:
+                self._close(source)
+            if self._stop.is_set():
+                self._end_gap()
+                self._state = ("off", time.time(), None)
+            else:
+                self._enter_trouble(f"The capture of {self.interface} ended by a fault of ours.")
+
+    def _pump(self, source: FrameSource) -> None:
+        """Move frames until stopped. Raises CaptureError when the interface goes away."""
+        buffer = source.buffer
+        oldest_s = look_s = time.monotonic()
+        while not self._stop.is_set():
+            had = len(buffer)
+            stored = source.read()
+            self._received += stored
+            now_s = self._beat_s = time.monotonic()
+            if had == 0:
+                oldest_s = now_s
+            if buffer.room == 0 or (len(buffer) and now_s - oldest_s >= _BATCH_AGE_S):
+                self._hand_over(source)
+            elif not source.wait(_BATCH_AGE_S - (now_s - oldest_s if len(buffer) else 0.0)):
+                self._look(source)
+                self._stop.wait(_BATCH_AGE_S)  # an error that nobody explains: no busy loop
+            if now_s - look_s >= _LOOK_S:
+                look_s = now_s
+                self._look(source)
+
+    def _hand_over(self, source: FrameSource) -> None:
+        batch = source.buffer.take(source.link_type, self.interface)
+        if not self._queue.put(batch):
+            self._queue_drops += len(batch)
+
+    def _look(self, source: FrameSource) -> None:
+        """Once a second: the counters of lost frames, and whether the interface still lives."""
+        self._count_drops(source)
+        trouble = interface_trouble(self.interface, self._index) if self._watched else None
+        if trouble:
+            raise CaptureError(trouble)
+
+    def _count_drops(self, source: FrameSource) -> None:
+        drops = source.drops()
+        for i in (0, 1):
+            self._drops[i] += (drops[i] - self._last_drops[i]) % _COUNTER_SPAN
+        self._last_drops = drops
+
+    def _open(self) -> FrameSource:
+        index = _index_of(self.interface) if self._watched else 0
+        source = self._opener(self.interface, self._filter, self._snaplen, _BATCH_FRAMES)
+        self._index = index
+        self._last_drops = (0, 0)
+        self._end_gap()
+        self._state = ("capturing", time.time(), None)
+        _log.info("capturing on %s", self.interface)
+        return source
+
+    def _reopen(self) -> FrameSource | None:
+        if self._stop.wait(_RETRY_S):
+            return None
+        trouble = interface_trouble(self.interface, 0) if self._watched else None
+        if trouble is None:
+            try:
+                return self._open()
+            except CaptureError as error:
+                trouble = str(error)
+        self._state = ("trouble", self._state[1], trouble)
+        return None
+
+    def _close(self, source: FrameSource) -> None:
+        if len(source.buffer):
+            self._hand_over(source)
+        self._count_drops(source)
+        source.close()
+
+    def _enter_trouble(self, sentence: str) -> None:
+        _log.warning("%s", sentence)
+        self._gaps += 1
+        self._gap_began_s = time.monotonic()
+        self._state = ("trouble", time.time(), sentence)
+
+    def _end_gap(self) -> None:
+        if self._gap_began_s is not None:
+            self._gap_s += time.monotonic() - self._gap_began_s
+            self._gap_began_s = None
+
+
+def _index_of(interface: str) -> int:
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:  # Windows numbers its interfaces under other names
+        return 0
+
+
+def warm() -> None:
+    """Compile (or load) what runs per frame, so that no capture waits for a compiler."""
+    frame_buffer.warm()
