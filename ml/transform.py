@@ -50,7 +50,7 @@ class QuantileNormal:
 
     >>> t = QuantileNormal.fit(np.array([[0.0], [0.0], [0.0], [10.0]]))
     >>> t.apply(np.array([[0.0], [10.0], [20.0]])).round(2).ravel().tolist()
-    [-0.32, 1.15, 1.85]
+    [-0.32, 1.15, 1.86]
     """
 
     xs: tuple[Values, ...]
