@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 KERNEL_SOURCES = (
     "batches.py",
     "compiled.py",
-    "capture.py",
+    "frame_buffer.py",
     "packets.py",
     "flow_table.py",
     "flow_row.py",

@@ -121,7 +121,8 @@ def _on_frame(user: Any, header: Any, frame: Any) -> None:
     time_ns = seconds * 1_000_000_000 + fraction * state[_TIME_SCALE]
     captured = np.int64(fields[place]) & 0xFFFFFFFF
     length = np.int64(fields[place + 1]) & 0xFFFFFFFF
-    _store(words, carray(frame, captured), np.int64(0), captured, length, time_ns, np.int64(-1))
+    source = carray(frame, captured)  # type: ignore[call-overload]
+    _store(words, source, np.int64(0), captured, length, time_ns, np.int64(-1))
 
 
 @cache
@@ -135,7 +136,8 @@ def callback() -> Any:
             ctypes.POINTER(ctypes.c_uint8),
         )
         return prototype(_on_frame)
-    pointers = [types.CPointer(kind) for kind in (types.int64, types.int32, types.uint8)]
+    pointer: Any = types.CPointer
+    pointers = [pointer(kind) for kind in (types.int64, types.int32, types.uint8)]
     signature = types.void(*pointers)
     # A static function of machine code: it stays as long as the object behind the address.
     function = numba.cfunc(signature, cache=True)(_on_frame)

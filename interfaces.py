@@ -191,7 +191,7 @@ def interface_trouble(name: str, index: int) -> str | None:
     if name not in stats:
         return f"The interface {name} is gone."
     if not stats[name].isup:
-        return f"The interface {name} is down."
+        return f"The interface {name} is down or has no link."
     if index:
         try:
             if socket.if_nametoindex(name) != index:
@@ -271,15 +271,14 @@ def _windows_command() -> str | None:
 
 
 def _windows_wants_administrator() -> bool:
-    if sys.platform != "win32":
-        return False
-    import winreg
+    if sys.platform == "win32":
+        import winreg
 
-    try:
-        with winreg.OpenKey(
-            winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Services\npcap\Parameters"
-        ) as key:
-            admin_only = bool(winreg.QueryValueEx(key, "AdminOnly")[0])
-    except OSError:
-        return False
-    return admin_only and not ctypes.windll.shell32.IsUserAnAdmin()
+        parameters = r"SYSTEM\CurrentControlSet\Services\npcap\Parameters"
+        try:
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, parameters) as key:
+                admin_only = bool(winreg.QueryValueEx(key, "AdminOnly")[0])
+        except OSError:
+            return False
+        return admin_only and not ctypes.windll.shell32.IsUserAnAdmin()
+    return False

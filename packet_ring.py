@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import mmap
 import os
 import select
@@ -148,6 +149,8 @@ def _listen(interface: str, bpf_filter: str) -> Any:
     from scapy.config import conf
     from scapy.error import Scapy_Exception
 
+    # It warns that it can't dissect these frames; nobody asks it to.
+    logging.getLogger("scapy.runtime").setLevel(logging.ERROR)
     conf.ifaces.reload()  # an interface that came since the last look
     try:
         return L2ListenSocket(interface, promisc=True, filter=bpf_filter or None)
