@@ -37,7 +37,6 @@ class Feature:
 
     name: the canonical name in files, models and JSON; label: the words on a page.
     unit: us, bytes, packets, bytes/s, packets/s, count, ratio ("" where the number has none).
-    high, low: the specification's way to say that the value is unusual.
     log: whether its values span decades, so that a picture wants a logarithmic axis.
     group: the first model whose list holds it: home, industrial or live.
     """
@@ -47,14 +46,6 @@ class Feature:
     unit: str
     group: str
     log: bool = True
-
-    @property
-    def high(self) -> str:
-        return f"{self.name} High"
-
-    @property
-    def low(self) -> str:
-        return f"{self.name} Low"
 
 
 FEATURES: Final[tuple[Feature, ...]] = (

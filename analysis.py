@@ -1,0 +1,170 @@
+"""The analysis: frames go in, verdicts and incidents come out.
+
+The way through the rooms, without a thread of its own: the engine's thread drives it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from patterns import Windows
+from predict import Predictor
+from store import Store
+
+from addresses import LocalNetworks, address_text
+from alerts import Incidents
+from batches import UNREAD_REASONS, FlowBatch, FlowRecord, FrameBatch
+from flow_log import FlowLog
+from flow_tracker import FlowTracker
+from packets import Decoder
+from settings import Settings
+from traffic import Traffic
+
+__all__ = ["Analysis"]
+
+TICK_S: Final = 0.2
+PROVISIONAL_S: Final = 1.0
+DEVICE_ROWS: Final = 256
+"""Flows of one batch that count towards the busiest devices; more would cost, not tell, more."""
+
+
+class Analysis:
+    """The rooms from frames to incidents, wired; used by one thread.
+
+    store: the documents; run: prefix of this run's flow ids; background: whether the live model
+    trains in a thread of its own (live) or at once (a file as fast as it can be read).
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        run: str,
+        background: bool = True,
+        interface_networks: tuple[str, ...] = (),
+    ) -> None:
+        self.settings = settings
+        self.is_local = LocalNetworks(
+            [str(network) for network in settings.local_networks], interface_networks
+        )
+        self.decoder = Decoder()
+        self.tracker = FlowTracker(
+            capacity=settings.MAX_FLOWS,
+            active_s=settings.ACTIVE_TIMEOUT_SECONDS,
+            idle_s=settings.IDLE_TIMEOUT_SECONDS,
+            quiet_s=settings.QUIET_SECONDS,
+        )
+        self.windows = Windows(is_local=self.is_local, window_seconds=settings.ALERT_WINDOW_SECONDS)
+        self.predictor = Predictor(settings, background=background)
+        self.incidents = Incidents(
+            store,
+            max_alerts=settings.MAX_ALERTS,
+            window_seconds=settings.ALERT_WINDOW_SECONDS,
+            local_networks=self.is_local,
+            describe_models=self.predictor.describe,
+            learn=self._learn_false_positive,
+            unlearn=self.predictor.forget_confirmed,
+        )
+        self.flow_log = FlowLog(
+            store.document("logs_store", limit=settings.LOG_ROWS), limit=settings.LOG_ROWS, run=run
+        )
+        self.traffic = Traffic()
+        self.verdicts = {"ALERT": 0, "ALLOW": 0}
+        self.severities = {"CRITICAL": 0, "HIGH": 0, "MEDIUM": 0, "LOW": 0}
+        self.first_ns = 0
+        self.last_ns = 0
+        self._last_tick_ns = 0
+        self._last_provisional_ns = 0
+
+    def feed(self, frames: FrameBatch) -> None:
+        """One batch of frames through all rooms."""
+        batch = self.decoder.decode(frames)
+        if len(frames):
+            self.first_ns = self.first_ns or int(frames.time_ns[0])
+            self.last_ns = max(self.last_ns, int(frames.time_ns.max()))
+        if len(batch):
+            self.traffic.add_packets(batch.rows)
+        findings = self.windows.packets(batch)
+        ended = self.tracker.track(batch)
+        findings += self.windows.flows(ended)
+        if findings:
+            self.incidents.add_findings(findings)
+        self._judge(ended)
+
+    def tick(self, now_ns: int) -> None:
+        """Move the clock on: time-outs, provisional verdicts, windows, incidents."""
+        if now_ns - self._last_tick_ns < TICK_S * 1e9:
+            return
+        self._last_tick_ns = now_ns
+        findings = self.windows.tick(now_ns)
+        ended = self.tracker.expire(now_ns)
+        findings += self.windows.flows(ended)
+        if findings:
+            self.incidents.add_findings(findings)
+        self._judge(ended)
+        if now_ns - self._last_provisional_ns >= PROVISIONAL_S * 1e9:
+            self._last_provisional_ns = now_ns
+            self._judge(self.tracker.provisional(now_ns), final=False)
+        self.traffic.move_to(now_ns / 1e9)
+        self.incidents.tick(now_ns / 1e9)
+
+    def finish(self) -> None:
+        """The last packet has come: end every flow and write what is pending."""
+        ended = self.tracker.flush()
+        findings = self.windows.flows(ended)
+        if findings:
+            self.incidents.add_findings(findings)
+        self._judge(ended)
+        self.incidents.tick(self.last_ns / 1e9, final=True)
+
+    def _judge(self, flows: FlowBatch, *, final: bool = True) -> None:
+        if not len(flows):
+            return
+        verdicts = self.predictor.judge(flows)
+        records = self.flow_log.add(flows, verdicts)
+        alerts = [record for record in records if record["final_decision"] == "ALERT"]
+        self.incidents.count_flows(flows)
+        if alerts:
+            self.incidents.add_flows(alerts)
+        if not final:
+            return
+        self.predictor.learn(flows, verdicts, self.incidents.quarantined())
+        alerted = int(verdicts.alert.sum())
+        self.verdicts["ALERT"] += alerted
+        self.verdicts["ALLOW"] += len(flows) - alerted
+        for place, name in enumerate(("LOW", "MEDIUM", "HIGH", "CRITICAL")):
+            self.severities[name] += int((verdicts.severity == place).sum())
+        self.traffic.add_flows(int(flows.rows["last_ns"].max()) / 1e9, len(flows))
+        self._count_devices(flows)
+
+    def _count_devices(self, flows: FlowBatch) -> None:
+        for row in flows.rows[:DEVICE_ROWS]:
+            size = int(row["wire_bytes"].sum())
+            for side in ("src", "dst"):
+                address = address_text(
+                    int(row[f"{side}_hi"]), int(row[f"{side}_lo"]), int(row["ip_version"])
+                )
+                if self.is_local(address):
+                    self.traffic.add_device(address, size)
+
+    def _learn_false_positive(self, records: list[FlowRecord]) -> str:
+        return self.predictor.add_confirmed(records)
+
+    def counters(self) -> dict[str, Any]:
+        """Sums since the start, by cause."""
+        unread = self.decoder.unread
+        return {
+            "packets": self.decoder.frames,
+            "bytes": self.decoder.wire_bytes,
+            "unread": {
+                name: int(unread[place])
+                for place, name in enumerate(UNREAD_REASONS)
+                if unread[place]
+            },
+            "table_drops": self.tracker.evicted,
+            "flows_active": self.tracker.active,
+            "flows_ended": self.tracker.ended,
+            "late_packets": self.tracker.late_packets,
+            "rows_shed": self.flow_log.shed,
+        }

@@ -1,0 +1,265 @@
+"""`serve` watches an interface, `replay` takes capture files in its place; both serve the pages."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import resource_usage
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import waitress
+
+from capture import Capture, capture_remedy, default_interface
+from engine import Engine, Mode, Source
+from errors import AppError, CaptureError, InputError, UsageError
+from replay import Replay
+from settings import ROOT, Settings
+from store import Store
+
+__all__ = ["add_commands", "build_live"]
+
+log = logging.getLogger("secureflux.serve")
+
+DEMO_CAPTURE: Final = ROOT / "data" / "demo" / "home.pcap.gz"
+DEMO_HEAD_S: Final = 535.0
+"""The harmless beginning of the demo capture: read at once, so that there is something to see."""
+
+
+def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    serve = commands.add_parser(
+        "serve", parents=parents, help="watch an interface and serve the pages (the default)"
+    )
+    serve.add_argument("--interface", metavar="IF", help="the interface to watch")
+    serve.add_argument("--filter", metavar="BPF", help="only packets that match this BPF filter")
+    serve.add_argument("--host", metavar="H", help="address of the pages (default 127.0.0.1)")
+    serve.add_argument("--port", metavar="P", help="port of the pages (default 5000)")
+    serve.add_argument("--no-capture", action="store_true", help="serve the pages only")
+    serve.set_defaults(run=run_serve)
+
+    replay = commands.add_parser(
+        "replay", parents=parents, help="the whole live way on capture files"
+    )
+    replay.add_argument("captures", nargs="+", metavar="CAPTURE", type=Path)
+    replay.add_argument("--speed", choices=("max", "1x", "10x"), default="max")
+    replay.add_argument("--exit", action="store_true", help="no pages; end when done")
+    replay.add_argument("--summary", metavar="FILE", type=Path, help="write the result as JSON")
+    replay.add_argument("--port", metavar="P", help="port of the pages (default 5000)")
+    replay.set_defaults(run=run_replay)
+
+
+# --- serve --------------------------------------------------------------------------------------
+
+
+def run_serve(options: argparse.Namespace, settings: Settings) -> int:
+    _refuse_other_machines(settings)
+    engine = build_live(settings, capture=not options.no_capture)
+    return _serve(engine)
+
+
+def build_live(settings: Settings, *, capture: bool = True) -> Engine:
+    """The engine that watches the chosen interface, not started yet.
+
+    Where nothing may be captured it plays the sample traffic, in a data directory of its own.
+    """
+    if not capture:
+        return _engine(settings, None, "off", None)
+    interface = settings.INTERFACE or default_interface()
+    if interface is None:
+        raise CaptureError(
+            "No network interface is up. Connect one, or name it with --interface IF."
+        )
+    remedy = capture_remedy(interface)
+    if remedy is None:
+        source = Capture(interface, bpf_filter=settings.FILTER, snaplen=settings.SNAPLEN)
+        source.start()
+        _say(f"[i] Packet capture thread started ({interface})")
+        return _engine(settings, source, "live", None)
+    print(f"secureflux: {remedy}", file=sys.stderr)  # noqa: T201
+    _say("[i] Sample traffic plays meanwhile; what it shows was recorded in a lab.")
+    aside = replace(
+        settings,
+        DATA_DIR=str(settings.path("DATA_DIR") / "sample"),
+        LIVE_MODEL_PATH=str(settings.path("DATA_DIR") / "sample" / "models" / "live"),
+    )
+    # The sample tells the same story at every start.
+    shutil.rmtree(aside.path("DATA_DIR"), ignore_errors=True)
+    sample = Replay(
+        [DEMO_CAPTURE], speed=1.0, head_s=DEMO_HEAD_S, shift=True, name="sample traffic"
+    )
+    return _engine(aside, sample, "sample", remedy)
+
+
+def _engine(settings: Settings, source: Source | None, mode: Mode, remedy: str | None) -> Engine:
+    store = Store(
+        settings.path("DATA_DIR"), address=f"http://{settings.HOST}:{settings.PORT}"
+    )
+    try:
+        return Engine(settings, store, source, mode=mode, remedy=remedy)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _refuse_other_machines(settings: Settings) -> None:
+    try:
+        found = socket.getaddrinfo(settings.HOST, None)
+    except OSError as error:
+        raise UsageError(f"--host {settings.HOST} is not an address of this computer.") from error
+    if not all(str(one[4][0]).startswith("127.") or one[4][0] == "::1" for one in found):
+        raise UsageError(
+            f"--host {settings.HOST} would let other machines in, and there is no password yet. "
+            "Use 127.0.0.1 and an SSH tunnel: ssh -L 5000:127.0.0.1:5000 this-machine."
+        )
+
+
+def _serve(engine: Engine, *, after: Any = None) -> int:
+    """Serve the pages until a signal ends it; everything is written before it returns."""
+    from app import create_app
+
+    settings = engine.settings
+    counts = engine.analysis.incidents.counts()
+    _say(f"[i] Loaded {sum(counts.values())} OPEN alerts from disk")
+    baseline = engine.analysis.predictor.status()["baseline"]
+    if baseline["phase"] == "WARMING UP":
+        _say("[i] Live baseline warming up - no model found yet")
+    try:
+        server = waitress.create_server(
+            create_app(engine), host=settings.HOST, port=settings.PORT, threads=8, ident=None
+        )
+    except OSError as error:
+        _close(engine)
+        raise AppError(
+            f"The pages can't be served on {settings.HOST}:{settings.PORT} "
+            f"({error.strerror or error}). Give another port with --port P."
+        ) from error
+    port = getattr(server, "effective_port", settings.PORT)
+    signal.signal(signal.SIGTERM, _leave)
+    engine.start()
+    _say(f" * Running on http://{settings.HOST}:{port}")
+    try:
+        server.run()
+    finally:
+        server.close()
+        _close(engine)
+        if after is not None:
+            after()
+    return 0
+
+
+def _leave(signal_number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _close(engine: Engine) -> None:
+    engine.stop()
+    engine.store.close()
+
+
+def _say(line: str) -> None:
+    """Start-up lines are results a person waits for; standard output is theirs."""
+    print(line, flush=True)  # noqa: T201
+
+
+# --- replay -------------------------------------------------------------------------------------
+
+
+def run_replay(options: argparse.Namespace, settings: Settings) -> int:
+    for path in options.captures:
+        if not path.is_file():
+            raise InputError(f"There is no capture file {path}.")
+    scratch = None
+    if not options.data_dir:
+        scratch = tempfile.mkdtemp(prefix="secureflux-replay-")
+        settings = replace(
+            settings, DATA_DIR=scratch, LIVE_MODEL_PATH=str(Path(scratch) / "models" / "live")
+        )
+    try:
+        return _replay(options, settings)
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _replay(options: argparse.Namespace, settings: Settings) -> int:
+    speed = {"max": 0.0, "1x": 1.0, "10x": 10.0}[options.speed]
+    source = Replay(options.captures, speed=speed, snaplen=settings.SNAPLEN)
+    engine = _engine(settings, source, "replay", None)
+    started = time.monotonic()
+
+    def write_summary() -> None:
+        if options.summary is not None:
+            told = _summary(engine, options.captures, source, time.monotonic() - started)
+            options.summary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+    if not options.exit:
+        return _serve(engine, after=write_summary)
+    engine.start()
+    shown = time.monotonic()
+    try:
+        while not engine.wait_finished(1.0):
+            if time.monotonic() - shown >= 10:
+                shown = time.monotonic()
+                print(  # noqa: T201
+                    f"{engine.analysis.decoder.frames:,} packets read", file=sys.stderr
+                )
+    finally:
+        engine.stop()
+        engine.store.close()
+    for damage in source.damages:
+        print(f"secureflux: {damage}", file=sys.stderr)  # noqa: T201
+    if engine.failure is not None:
+        print(f"secureflux: {engine.failure}", file=sys.stderr)  # noqa: T201
+        return engine.exit_code
+    write_summary()
+    if options.summary is None:
+        _tell_result(engine)
+    return 0
+
+
+def _tell_result(engine: Engine) -> None:
+    for alert in engine.analysis.incidents.list(status="all", limit=2000):
+        _say(f"{alert['timestamp']}  {alert['severity']:8}  {alert['title']}")
+        _say(f"    {str(alert['why']).replace('**', '')}")
+    counters = engine.analysis.counters()
+    _say(
+        f"{counters['packets']:,} packets, {counters['flows_ended']:,} flows, "
+        f"{engine.analysis.verdicts['ALERT']:,} of them odd."
+    )
+
+
+def _summary(
+    engine: Engine, captures: list[Path], source: Replay, seconds: float
+) -> dict[str, Any]:
+    """The summary of docs/cli.md."""
+    analysis = engine.analysis
+    counters = analysis.counters()
+    baseline = analysis.predictor.status()["baseline"]
+    return {
+        "capture": [path.name for path in captures],
+        "packets": counters["packets"],
+        "bytes": counters["bytes"],
+        "first_time": analysis.first_ns / 1e9,
+        "last_time": analysis.last_ns / 1e9,
+        "unread": counters["unread"],
+        "dropped": {"kernel": 0, "queue": 0, "table": counters["table_drops"]},
+        "damage": source.damages,
+        "flows": counters["flows_ended"],
+        "verdicts": analysis.verdicts,
+        "severity": analysis.severities,
+        "incidents": analysis.incidents.list(status="all", limit=2000),
+        "rules": [],
+        "baseline": {name: baseline[name] for name in ("phase", "collected", "version")},
+        "seconds": round(seconds, 3),
+        "packets_per_s": round(counters["packets"] / seconds, 1) if seconds > 0 else 0.0,
+        "peak_rss_bytes": resource_usage.peak_rss_bytes(),
+    }

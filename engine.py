@@ -1,0 +1,304 @@
+"""The thread that feeds the analysis from an interface or a file, and what web threads may ask."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any, Final, Literal, Protocol
+
+import capture
+import patterns
+from capture import Capture, CaptureStatus, Interface
+from store import Store
+
+import flow_tracker
+import ml.forest
+import packets
+from analysis import Analysis
+from batches import FrameBatch
+from errors import AppError
+from replay import Replay
+from settings import Settings
+from version import VERSION
+
+__all__ = ["Engine", "Mode", "Source", "warm"]
+
+log = logging.getLogger("secureflux.engine")
+
+Mode = Literal["live", "replay", "sample", "off"]
+
+_READ_S: Final = 0.1
+_SILENT_S: Final = 60.0
+
+
+class Source(Protocol):
+    """Where frames come from: a live capture or a replay."""
+
+    def start(self) -> None: ...
+    def read(self, timeout_s: float) -> FrameBatch | None: ...
+    def stop(self) -> None: ...
+    def status(self) -> CaptureStatus: ...
+
+
+def warm() -> None:
+    """Compile (or load from the cache) every hot loop: no compilation under live traffic."""
+    capture.warm()
+    packets.warm()
+    flow_tracker.warm()
+    patterns.warm()
+    ml.forest.warm()
+
+
+class Engine:
+    """One analysis, its thread and its source of frames.
+
+    mode: live (an interface), replay (files), sample (the bundled capture, because nothing may be
+    captured here), off. The analysis belongs to the thread; other threads read what its rooms
+    offer under their own locks, and swap the source.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        source: Source | None,
+        *,
+        mode: Mode,
+        remedy: str | None = None,
+        interface_networks: tuple[str, ...] = (),
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.mode: Mode = mode
+        self.analysis = Analysis(
+            settings,
+            store,
+            run=f"{time.time_ns() // 1_000_000:x}",
+            background=mode != "replay",
+            interface_networks=interface_networks,
+        )
+        self._remedy = remedy
+        self._source = source
+        self._source_lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._ready = threading.Event()
+        self._finished = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="analysis", daemon=True)
+        self._beat = time.monotonic()
+        self._failure: str | None = None
+        self._started = time.time()
+
+    # --- life -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 4.0) -> None:
+        """Stop reading, judge what is still open, write everything; safe to call twice."""
+        self._stopping.set()
+        with self._source_lock:
+            if self._source is not None:
+                self._source.stop()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def wait_finished(self, timeout_s: float | None = None) -> bool:
+        """Wait until a replay has come to its end."""
+        return self._finished.wait(timeout_s)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the analysis has stopped, one sentence; None while it runs."""
+        return self._failure
+
+    def _run(self) -> None:
+        warm()
+        self._ready.set()
+        # A fault in one batch must not end the watch: the thread goes on with the next one, once.
+        for attempt in (1, 2):
+            try:
+                self._loop()
+                break
+            except AppError as error:
+                self._failure = str(error)
+                log.error("%s", error)
+                break
+            except Exception as error:
+                log.exception("The analysis failed")
+                self._failure = f"The analysis failed ({type(error).__name__}) and " + (
+                    "goes on." if attempt == 1 else "has stopped; see the log."
+                )
+        self.analysis.finish()
+        self._finished.set()
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            self._beat = time.monotonic()
+            with self._source_lock:
+                source = self._source
+            if source is None:
+                self._stopping.wait(_READ_S)
+            else:
+                batch = source.read(_READ_S)
+                if batch is not None:
+                    self.analysis.feed(batch)
+                elif self.mode == "replay" and isinstance(source, Replay) and source.finished:
+                    return
+            self.analysis.tick(self._now_ns())
+
+    def _now_ns(self) -> int:
+        return self.analysis.last_ns if self.mode == "replay" else time.time_ns()
+
+    # --- the source -----------------------------------------------------------------------------
+
+    def start_capture(self, interface: str, bpf_filter: str) -> None:
+        """Watch another interface; CaptureError where it can't be, and the old one stays."""
+        fresh = Capture(interface, bpf_filter=bpf_filter, snaplen=self.settings.SNAPLEN)
+        fresh.start()
+        self._replace(fresh)
+
+    def stop_capture(self) -> None:
+        self._replace(None)
+
+    def _replace(self, source: Source | None) -> None:
+        with self._source_lock:
+            old, self._source = self._source, source
+        if old is not None:
+            old.stop()
+
+    # --- what is told ---------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """The time the pages count from, epoch seconds: packet time in a replay."""
+        return self.analysis.last_ns / 1e9 if self.mode == "replay" else time.time()
+
+    @property
+    def sample(self) -> bool:
+        return self.mode == "sample"
+
+    def capture_status(self) -> dict[str, Any]:
+        """The `capture` part of /api/live_status."""
+        with self._source_lock:
+            source = self._source
+        counters = self.analysis.counters()
+        traffic = self.analysis.traffic
+        status = source.status() if source is not None else None
+        last_ns = self.analysis.last_ns
+        age_s = max(time.time() - last_ns / 1e9, 0.0) if last_ns and self.mode != "replay" else None
+        state = self._state(status)
+        told: dict[str, Any] = {
+            **counters,
+            "state": state,
+            "interface": status.interface if status else None,
+            "friendly": status.interface if status else None,
+            "since": status.since if status else None,
+            "kernel_drops": (status.kernel_drops + status.interface_drops) if status else 0,
+            "queue_drops": status.queue_drops if status else 0,
+            "packets_per_s": traffic.series("packets_per_s", points=2)["now"],
+            "bits_per_s": traffic.series("bits_per_s", points=2)["now"],
+            "last_packet_age_s": age_s,
+            "remedy": self._told_remedy(),
+        }
+        told["sentence"] = self._sentence(state, status, age_s)
+        return told
+
+    def _state(self, status: CaptureStatus | None) -> str:
+        if not self._ready.is_set():
+            return "preparing"
+        if self._failure is not None:
+            return "trouble"
+        if self.mode in ("sample", "replay"):
+            return self.mode
+        return status.state if status else "off"
+
+    def _sentence(self, state: str, status: CaptureStatus | None, age_s: float | None) -> str:
+        name = status.interface if status else ""
+        if state == "preparing":
+            return "Getting ready. The capture opens in a few seconds."
+        if self._failure is not None:
+            return self._failure
+        if state == "sample":
+            return "Sample traffic plays: this computer may not capture yet."
+        if state == "replay":
+            ended = " Its end is reached." if self._finished.is_set() else ""
+            return f"Replaying {name}.{ended}"
+        if state == "off" or status is None:
+            return "Nothing is captured."
+        if status.error:
+            return status.error
+        if age_s is not None and age_s > _SILENT_S:
+            return f"No packet on {name} for {age_s:.0f} s."
+        return f"Capturing on {name}."
+
+    def _told_remedy(self) -> dict[str, str] | None:
+        if self._remedy is None:
+            return None
+        sentence, _, command = self._remedy.partition("`")
+        return {"sentence": sentence.strip(), "command": command.rstrip("`. ")}
+
+    def live_status(self) -> dict[str, Any]:
+        """What GET /api/live_status answers."""
+        analysis = self.analysis
+        judged = analysis.predictor.status()
+        flows = analysis.traffic.series("flows_per_minute", points=60)
+        return {
+            "capture": self.capture_status(),
+            "baseline": judged["baseline"],
+            "models": judged["models"],
+            "seq": analysis.flow_log.seq,
+            "alerts_seq": analysis.incidents.seq,
+            "open": analysis.incidents.counts(),
+            "proposed_rules": 0,
+            "flows_per_minute": {**flows, "lane": self.lane(flows["start"])},
+            "sample": self.sample,
+            "time": self.now,
+            "notices": [{"level": "warning", "text": text} for text in self.notices()],
+            "version": VERSION,
+        }
+
+    def lane(self, since_s: float) -> list[dict[str, Any]]:
+        """Incidents that began after `since_s`, for the row of marks under a chart."""
+        found = self.analysis.incidents.list(status="all", limit=200)
+        return [
+            {
+                "time": alert["first_time"],
+                "severity": alert["severity"],
+                "id": alert["id"],
+                "title": alert["title"],
+            }
+            for alert in found
+            if alert["first_time"] >= since_s and alert["status"] != "FALSE_POSITIVE"
+        ]
+
+    def notices(self) -> list[str]:
+        """What a person should know, in sentences."""
+        told = [*self.settings.notices, *self.store.notices(), *self.analysis.incidents.notices()]
+        if self._failure is not None:
+            told.append(self._failure)
+        return told
+
+    def interfaces(self) -> list[Interface]:
+        return capture.interfaces()
+
+    def health(self) -> dict[str, Any]:
+        """What GET /health answers; `ok` decides between 200 and 503."""
+        age_s = time.monotonic() - self._beat
+        store = self.store.health()
+        alive = self._thread.is_alive() or (self.mode == "replay" and self._finished.is_set())
+        # A cold first compile takes some seconds; a batch never takes as long as this.
+        stuck = alive and self._ready.is_set() and self._thread.is_alive() and age_s > 30
+        status = self.capture_status()
+        return {
+            "ok": alive and not stuck and self._failure is None and bool(store.get("ok", True)),
+            "version": VERSION,
+            "uptime_s": round(time.time() - self._started, 1),
+            "threads": {"analysis": {"alive": alive, "age_s": round(age_s, 3)}},
+            "store": store,
+            "capture": {
+                name: status[name]
+                for name in ("state", "interface", "kernel_drops", "queue_drops", "table_drops")
+            },
+            "notices": self.notices(),
+        }

@@ -1,0 +1,208 @@
+"""The log of judged flows: the newest rows of /captured_data and logs_store.json.
+
+A row is kept under its flow's id: a provisional verdict and the final one are the same row, which
+changes. Under a flood the detail goes first: beyond a number of rows per second of packet time
+flows are judged and counted, but not listed.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+import numpy as np
+from store import Document
+
+from addresses import address_text
+from batches import (
+    MODELS,
+    ConnectionState,
+    EndReason,
+    FlowBatch,
+    FlowRecord,
+    Rows,
+    VerdictBatch,
+)
+from features import matrix
+from words import local_timestamp, service
+
+__all__ = ["SEVERITIES", "FlowLog"]
+
+SEVERITIES: Final = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
+_VOTES: Final = {1: "ANOMALY", 0: "NORMAL", -1: "UNAVAILABLE"}
+_PROTOCOLS: Final = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6"}
+
+ROWS_PER_SECOND: Final = 500
+"""More rows than this in a second of packet time nobody reads; a row costs about 40 us."""
+ALERT_ROWS_PER_SECOND: Final = 200
+"""Part of ROWS_PER_SECOND that is kept free for flows with an ALERT."""
+
+
+class FlowLog:
+    """Newest flows with their verdicts; written by the analysis thread, read by web threads.
+
+    document: where rows are kept over a restart; limit: rows kept; run: prefix of the rows' ids,
+    different for each run of the program.
+    """
+
+    def __init__(self, document: Document, *, limit: int, run: str) -> None:
+        self._document = document
+        self._limit = limit
+        self._run = run
+        self._lock = threading.Lock()
+        self._rows: OrderedDict[str, FlowRecord] = OrderedDict()
+        for record in document.records()[-limit:]:
+            self._rows[record["id"]] = record  # type: ignore[assignment]
+        self._seq = max((row["seq"] for row in self._rows.values()), default=0)
+        self._second = 0
+        self._in_second = 0
+        self._alerts_in_second = 0
+        self.shed = 0
+
+    @property
+    def seq(self) -> int:
+        """The newest change; rows changed later have a larger one."""
+        return self._seq
+
+    def add(self, flows: FlowBatch, verdicts: VerdictBatch) -> list[FlowRecord]:
+        """Log what fits of these flows, alerts first; the new rows, in the order of the flows."""
+        chosen = self._chosen(flows.rows, verdicts)
+        if not len(chosen):
+            return []
+        rows = flows.rows[chosen]
+        values = matrix(rows)
+        records = [
+            self._record(rows[i], values[i], verdicts, int(place)) for i, place in enumerate(chosen)
+        ]
+        self.put(records)
+        return records
+
+    def put(self, records: Sequence[FlowRecord]) -> None:
+        """Add rows or replace them; each gets the next seq."""
+        with self._lock:
+            for record in records:
+                self._seq += 1
+                record["seq"] = self._seq
+                self._rows.pop(record["id"], None)
+                self._rows[record["id"]] = record
+            while len(self._rows) > self._limit:
+                self._rows.popitem(last=False)
+        self._document.put_many(
+            [{name: value for name, value in row.items() if name != "features"} for row in records]
+        )
+
+    def newest(
+        self,
+        *,
+        limit: int,
+        since: int | None = None,
+        accept: Callable[[FlowRecord], bool] = lambda row: True,
+    ) -> list[FlowRecord]:
+        """Rows by falling time of change; with `since` only those that changed after it."""
+        found: list[FlowRecord] = []
+        with self._lock:
+            for row in reversed(self._rows.values()):
+                if since is not None and row["seq"] <= since:
+                    break
+                if accept(row):
+                    found.append(row)
+                    if len(found) >= limit:
+                        break
+        return found
+
+    def get(self, flow_id: str) -> FlowRecord | None:
+        with self._lock:
+            return self._rows.get(flow_id)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _chosen(self, rows: Rows, verdicts: VerdictBatch) -> np.ndarray[Any, np.dtype[np.intp]]:
+        """Places of the flows that still fit into their second."""
+        if not len(rows):
+            return np.empty(0, np.intp)
+        second = int(rows["last_ns"].max()) // 1_000_000_000
+        if second != self._second:
+            self._second, self._in_second, self._alerts_in_second = second, 0, 0
+        alerts = np.flatnonzero(verdicts.alert)
+        # The oddest first, should not even the alerts fit.
+        worst = np.nanmin(np.where(np.isnan(verdicts.scores), 0.0, verdicts.scores), axis=1)
+        alerts = alerts[np.argsort(worst[alerts], kind="stable")]
+        alerts = alerts[: max(ROWS_PER_SECOND - self._alerts_in_second, 0)]
+        others = np.flatnonzero(~verdicts.alert)
+        room = ROWS_PER_SECOND - ALERT_ROWS_PER_SECOND - self._in_second
+        others = others[: max(room, 0)]
+        self._alerts_in_second += len(alerts)
+        self._in_second += len(others)
+        self.shed += len(rows) - len(alerts) - len(others)
+        return np.sort(np.concatenate([alerts, others]))
+
+    def _record(
+        self, row: Any, values: np.ndarray[Any, Any], verdicts: VerdictBatch, place: int
+    ) -> FlowRecord:
+        version = int(row["ip_version"])
+        protocol = _PROTOCOLS.get(int(row["protocol"]), str(int(row["protocol"])))
+        time_s = int(row["last_ns"]) / 1e9
+        votes = {name: _VOTES[int(verdicts.votes[place, m])] for m, name in enumerate(MODELS)}
+        deviations = [asdict(one) for one in verdicts.deviations[place]]
+        dst_port = int(row["dst_port"])
+        return {
+            "id": f"{self._run}-{int(row['id'])}",
+            "seq": 0,
+            "timestamp": local_timestamp(time_s),
+            "time": time_s,
+            "src_ip": address_text(int(row["src_hi"]), int(row["src_lo"]), version),
+            "dst_ip": address_text(int(row["dst_hi"]), int(row["dst_lo"]), version),
+            "src_port": int(row["src_port"]),
+            "dst_port": dst_port,
+            "protocol": protocol,
+            "service": service(dst_port, protocol) if dst_port else protocol,
+            "length": int(row["bytes"].sum()),
+            "duration_s": (int(row["last_ns"]) - int(row["first_ns"])) / 1e9,
+            "packets": int(row["packets"].sum()),
+            "bytes": int(row["wire_bytes"].sum()),
+            "state": EndReason(int(row["end_reason"])).name.lower(),
+            "connection_state": ConnectionState(int(row["connection_state"])).name,
+            "scores": {name: _number(verdicts.scores[place, m]) for m, name in enumerate(MODELS)},
+            "raw": {name: _number(verdicts.raw[place, m]) for m, name in enumerate(MODELS)},
+            "model_votes": votes,
+            "final_decision": "ALERT" if verdicts.alert[place] else "ALLOW",
+            "severity": SEVERITIES[int(verdicts.severity[place])],
+            "borderline": bool(verdicts.borderline[place]),
+            "extreme": bool(verdicts.extreme[place]),
+            "explainability": {"top_deviations": [_in_words(one) for one in deviations]},
+            "deviations": deviations,
+            "rarity": _rarity(verdicts, place),
+            "names": {"src": None, "dst": None},
+            "incident": None,
+            "features": [float(value) for value in values],
+        }
+
+
+def _in_words(deviation: dict[str, Any]) -> str:
+    """The specification's words: "Flow Duration High"."""
+    if deviation["value"] > deviation["high"]:
+        return f"{deviation['feature']} High"
+    if deviation["value"] < deviation["low"]:
+        return f"{deviation['feature']} Low"
+    return f"{deviation['feature']} Unusual"
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(float(value), 4)
+
+
+def _rarity(verdicts: VerdictBatch, place: int) -> dict[str, Any]:
+    """1 in n of the oddest available model, never finer than its reference allows."""
+    scores = verdicts.scores[place]
+    if np.isnan(scores).all():
+        return {"n": None, "reference": 0, "beyond": False}
+    model = int(np.nanargmin(scores))
+    reference = int(verdicts.references[model])
+    beyond = bool(verdicts.beyond[place, model])
+    n = min(10 ** -float(scores[model]), reference) if reference else None
+    return {"n": n, "reference": reference, "beyond": beyond}
