@@ -182,8 +182,8 @@ class Capture:
         self._watched = False
         self._received = 0
         self._queue_drops = 0
-        self._drops = [0, 0]  # kernel, interface
-        self._last_drops = (0, 0)  # what the open source said last
+        self._drops = [0, 0, 0]  # kernel, interface, buffer (none, unless a library miscounts)
+        self._last_drops = (0, 0, 0)  # what the open source said last
         self._gaps = 0
         self._gap_s = 0.0
         self._gap_began_s: float | None = None
@@ -239,7 +239,7 @@ class Capture:
             received=self._received,
             kernel_drops=self._drops[0],
             interface_drops=self._drops[1],
-            queue_drops=self._queue_drops,
+            queue_drops=self._queue_drops + self._drops[2],
             error=error,
             gaps=self._gaps,
             gap_s=self._gap_s + (time.monotonic() - began_s if began_s is not None else 0.0),
@@ -302,16 +302,16 @@ class Capture:
             raise CaptureError(trouble)
 
     def _count_drops(self, source: FrameSource) -> None:
-        drops = source.drops()
-        for i in (0, 1):
-            self._drops[i] += (drops[i] - self._last_drops[i]) % _COUNTER_SPAN
+        drops = (*source.drops(), source.buffer.lost)
+        for i, (now, before) in enumerate(zip(drops, self._last_drops, strict=True)):
+            self._drops[i] += (now - before) % _COUNTER_SPAN
         self._last_drops = drops
 
     def _open(self) -> FrameSource:
         index = _index_of(self.interface) if self._watched else 0
         source = self._opener(self.interface, self._filter, self._snaplen, _BATCH_FRAMES)
         self._index = index
-        self._last_drops = (0, 0)
+        self._last_drops = (0, 0, 0)
         self._end_gap()
         self._state = ("capturing", time.time(), None)
         _log.info("capturing on %s", self.interface)

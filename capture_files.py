@@ -1,7 +1,7 @@
 """Capture files as FrameBatches: pcap and pcapng, plain or gzip, in constant memory.
 
-libpcap reads them through the same callback as a live interface. Scapy's readers (about a tenth
-of the speed) step in where libpcap can't: where it is not installed, for gzip on Windows, and
+libpcap reads them through the same callback as a live interface. Scapy's readers (0.1
+instead of 5 million frames a second) step in where libpcap can't: where it is not installed, for gzip on Windows, and
 for pcapng files whose interfaces differ in link type or snap length.
 """
 
@@ -24,7 +24,7 @@ from batches import FrameBatch
 from errors import InputError
 from frame_buffer import FrameBuffer
 
-__all__ = ["CaptureFile", "read_capture"]
+__all__ = ["CaptureFile", "PcapReader", "ScapyReader", "read_capture"]
 
 # Frames a batch: enough that a compiled call's fixed cost vanishes, small enough for 4 MiB.
 _BATCH_FRAMES: Final = 8192
@@ -66,7 +66,7 @@ class _Unpacker:
         self._thread.join()
 
 
-class _PcapReader:
+class PcapReader:
     """Frames by libpcap. Raises InputError at once if this is not a capture file.
 
     damage: after the last batch, why libpcap went no further; None at a clean end.
@@ -137,8 +137,8 @@ class _Watched:
         self._file.close()
 
 
-class _ScapyReader:
-    """Frames by Scapy's raw readers; the same door as _PcapReader, slower.
+class ScapyReader:
+    """Frames by Scapy's raw readers; the same door as PcapReader, slower.
 
     skip: frames that another reader has delivered already.
     """
@@ -212,13 +212,13 @@ class CaptureFile:
         by_scapy = libpcap.library() is None or (
             sys.platform == "win32" and (self._gzipped or not str(path).isascii())
         )
-        reader = _ScapyReader if by_scapy else _PcapReader
-        self._reader: _PcapReader | _ScapyReader = reader(path, snaplen, gzipped=self._gzipped)
+        reader = ScapyReader if by_scapy else PcapReader
+        self._reader: PcapReader | ScapyReader = reader(path, snaplen, gzipped=self._gzipped)
 
     def __iter__(self) -> Iterator[FrameBatch]:
         yield from self._count(self._reader)
         if (self._reader.damage or "").startswith(_MIXED_INTERFACES):
-            self._reader = _ScapyReader(
+            self._reader = ScapyReader(
                 self.path, self._snaplen, gzipped=self._gzipped, skip=self.frames
             )
             yield from self._count(self._reader)
@@ -227,7 +227,7 @@ class CaptureFile:
             read = f"the {self.frames:,} before it are read" if self.frames else "nothing is read"
             self.damage = f"{self.path.name} is damaged {place} ({self._reader.damage}); {read}."
 
-    def _count(self, reader: _PcapReader | _ScapyReader) -> Iterator[FrameBatch]:
+    def _count(self, reader: PcapReader | ScapyReader) -> Iterator[FrameBatch]:
         for batch in reader.batches():
             self.frames += len(batch)
             yield batch
