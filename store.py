@@ -470,6 +470,7 @@ class Store:
         with self.changed:
             if document.trouble:
                 log.warning("%s is written again", document.path)
+                document.snapshot_at = min(document.snapshot_at, time.monotonic())
             document.trouble = ""
             document.saved = covered
             # The oldest change that is left came after the group was taken, so it is young.
