@@ -1,0 +1,322 @@
+"""What is a flow, when does it end, and that nothing about it depends on how packets arrive."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.lib.recfunctions import repack_fields
+
+import flow_tracker
+from batches import FLOW, ConnectionState, EndReason, FlowBatch
+from capture import read_capture
+from flow_tracker import FlowTracker
+from packets import Decoder
+from tests.frames import (
+    ACK,
+    FIN,
+    PSH,
+    RST,
+    SYN,
+    Frame,
+    at,
+    batch_of,
+    ethernet,
+    golden,
+    icmp,
+    ipv4,
+    talk,
+    udp,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+SECOND = 1_000_000.0
+
+
+def flows_of(frames: Sequence[Frame], **options) -> np.ndarray:
+    tracker = FlowTracker(**{"capacity": 64, **options})
+    ended = tracker.track(Decoder().decode(batch_of(frames)))
+    return np.concatenate([ended.rows, tracker.flush().rows])
+
+
+def reasons(rows) -> list[str]:
+    return [EndReason(code).name for code in rows["end_reason"]]
+
+
+def states(rows) -> list[str]:
+    return [ConnectionState(code).name for code in rows["connection_state"]]
+
+
+def conversation(*steps: tuple[float, str, int, int], sport: int = 40000) -> list[Frame]:
+    return talk("10.0.0.1", sport, "10.0.0.2", 80, steps)
+
+
+HANDSHAKE = ((0, "f", SYN, 0), (100, "b", SYN | ACK, 0), (200, "f", ACK, 0))
+
+
+def test_both_directions_are_one_flow() -> None:
+    rows = flows_of(golden())
+    assert len(rows) == 1
+    assert rows[0]["packets"].tolist() == [4, 2]
+    assert (reasons(rows), states(rows)) == (["RST"], ["RST"])
+
+
+def test_fin_in_both_directions_ends_a_flow_with_its_last_ack() -> None:
+    frames = conversation(
+        *HANDSHAKE,
+        (300, "f", FIN | ACK, 0),
+        (400, "b", FIN | ACK, 0),
+        (500, "f", ACK, 0),
+        (2 * SECOND, "b", ACK, 0),  # late: belongs to no flow
+    )
+    tracker = FlowTracker(capacity=64)
+    rows = tracker.track(Decoder().decode(batch_of(frames))).rows
+    assert rows["packets"].tolist() == [[4, 2]]
+    assert (reasons(rows), states(rows)) == (["FIN"], ["SF"])
+    assert tracker.late_packets == 1
+    assert len(tracker.flush()) == 0
+
+
+def test_the_same_ports_again_are_a_second_flow() -> None:
+    ends = ((300, "f", FIN | ACK, 0), (400, "b", FIN | ACK, 0))
+    again = [(t + SECOND / 2, way, flags, size) for t, way, flags, size in HANDSHAKE]
+    rows = flows_of(conversation(*HANDSHAKE, *ends, (500, "f", ACK, 0), *again))
+    assert rows["packets"].sum(axis=1).tolist() == [6, 3]
+    assert rows["continued"].tolist() == [0, 0]
+
+
+def test_a_syn_ack_seen_first_comes_from_the_server() -> None:
+    rows = flows_of(golden()[1:])
+    assert rows["src_lo"].tolist() == [0x0A000001]
+    assert rows["packets"].tolist() == [[3, 2]]
+    assert rows["init_window"].tolist() == [[502, 65160]]
+
+
+def test_packets_captured_in_the_wrong_order_change_nothing() -> None:
+    frames = golden()
+    swapped = [*frames[:4], frames[5], frames[4]]
+    rows, mixed = flows_of(frames), flows_of(swapped)
+    for name in ("packets", "bytes", "first_ns", "last_ns", "flag_counts", "init_window"):
+        assert rows[name].tolist() == mixed[name].tolist(), name
+    assert (mixed["iat_mean"] >= 0).all()
+
+
+def test_a_long_connection_is_cut_and_keeps_its_direction() -> None:
+    data = [(i * 10 * SECOND, "b", PSH | ACK, 10) for i in range(1, 14)]
+    rows = flows_of(conversation(*HANDSHAKE, *data))
+    assert reasons(rows) == ["TIMEOUT", "SHUTDOWN"]
+    assert rows["continued"].tolist() == [0, 1]
+    assert rows["packets"].tolist() == [[2, 12], [0, 2]]
+    assert rows["src_port"].tolist() == [40000, 40000]
+    assert (rows["last_ns"] - rows["first_ns"] < 120 * 10**9).all()
+
+
+def test_a_silent_flow_ends_by_packet_time_and_its_continuation_keeps_the_direction() -> None:
+    frames = [
+        at(0, ethernet(ipv4("10.0.0.1", "10.0.0.9", 17, udp(5000, 53, 30)))),
+        at(200 * SECOND, ethernet(ipv4("10.0.0.9", "10.0.0.1", 17, udp(53, 5000, 90)))),
+    ]
+    rows = flows_of(frames)
+    assert reasons(rows) == ["IDLE", "SHUTDOWN"]
+    assert rows["src_port"].tolist() == [5000, 5000]
+    assert states(rows) == ["UNANSWERED", "ANSWERED"]
+
+
+def test_a_silent_flow_ends_by_the_clock_where_no_packet_comes() -> None:
+    tracker = FlowTracker(capacity=64)
+    frames = golden()[:1]
+    tracker.track(Decoder().decode(batch_of(frames)))
+    assert len(tracker.expire(frames[0][0] + 119 * 10**9)) == 0
+    assert reasons(tracker.expire(frames[0][0] + 120 * 10**9).rows) == ["IDLE"]
+    assert tracker.active == 0
+
+
+def test_data_long_after_a_reset_is_a_flow_of_its_own() -> None:
+    """A forged RST must not blind the tracker for the rest of the connection."""
+    more = [((2 + i) * SECOND, "f", PSH | ACK, 100) for i in range(3)]
+    rows = flows_of(conversation(*HANDSHAKE, (300, "b", RST, 0), *more))
+    assert rows["packets"].sum(axis=1).tolist() == [4, 3]
+    assert rows["continued"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("steps", "state"),
+    [
+        (((0, "f", SYN, 0),), "S0"),
+        (((0, "f", SYN, 0), (100, "b", RST | ACK, 0)), "REJ"),
+        (HANDSHAKE, "EST"),
+        (((0, "f", PSH | ACK, 10), (100, "b", ACK, 0)), "MID"),
+    ],
+)
+def test_connection_state(steps: tuple[tuple[float, str, int, int], ...], state: str) -> None:
+    assert states(flows_of(conversation(*steps))) == [state]
+
+
+def test_an_echo_reply_belongs_to_its_request_and_an_error_does_not() -> None:
+    frames = [
+        at(0, ethernet(ipv4("10.0.0.1", "10.0.0.2", 1, icmp(8)))),
+        at(10, ethernet(ipv4("10.0.0.2", "10.0.0.1", 1, icmp(0)))),
+        at(20, ethernet(ipv4("10.0.0.2", "10.0.0.1", 1, icmp(3, 3)))),
+    ]
+    rows = flows_of(frames)
+    assert sorted(rows["packets"].tolist()) == [[1, 0], [1, 1]]
+
+
+def test_the_vlan_belongs_to_the_key() -> None:
+    packet = ipv4("10.0.0.1", "10.0.0.2", 17, udp(1, 2, 3))
+    rows = flows_of([at(0, ethernet(packet, tags=(1,))), at(1, ethernet(packet, tags=(2,)))])
+    assert len(rows) == 2
+
+
+def test_provisional_flows_are_given_once_until_they_change() -> None:
+    tracker = FlowTracker(capacity=64)
+    frames = conversation(*HANDSHAKE)
+    tracker.track(Decoder().decode(batch_of(frames)))
+    last_ns = frames[-1][0]
+    assert len(tracker.provisional(last_ns + 4 * 10**9)) == 0
+    quiet = tracker.provisional(last_ns + 5 * 10**9).rows
+    assert (reasons(quiet), states(quiet)) == (["QUIET"], ["EST"])
+    assert len(tracker.provisional(last_ns + 6 * 10**9)) == 0
+    busy = conversation(*[(i * SECOND, "f", PSH | ACK, 1) for i in range(6, 12)])
+    tracker.track(Decoder().decode(batch_of(busy)))
+    assert len(tracker.provisional(busy[-1][0])) == 0
+    active = tracker.provisional(busy[-1][0] + 4_500_000_000).rows
+    assert (reasons(active), active["id"].tolist()) == (["ACTIVE"], quiet["id"].tolist())
+
+
+def test_a_full_table_ends_the_longest_silent_flow_and_counts_it() -> None:
+    frames = [
+        at(i * 10, ethernet(ipv4("10.0.0.1", "10.0.0.2", 17, udp(1000 + i, 53, 30))))
+        for i in range(5000)
+    ]
+    tracker = FlowTracker(capacity=128)
+    ended = tracker.track(Decoder().decode(batch_of(frames))).rows
+    assert tracker.evicted == len(ended) == 5000 - 128
+    assert ended["src_port"].tolist() == list(range(1000, 6000 - 128))
+    left = tracker.flush().rows
+    assert len(ended) + len(left) == 5000
+    assert len({*ended["id"].tolist(), *left["id"].tolist()}) == 5000
+
+
+# --- properties -----------------------------------------------------------------------------------
+
+PACKETS = st.lists(
+    st.tuples(
+        st.integers(0, 3),  # which pair of hosts and ports
+        st.sampled_from("fb"),
+        st.sampled_from([SYN, SYN | ACK, ACK, PSH | ACK, FIN | ACK, RST, RST | ACK]),
+        st.sampled_from([0, 1, 100, 1460]),
+        st.sampled_from([0, 50, 900_000, 3_000_000, 70_000_000, 130_000_000]),
+    ),
+    min_size=1,
+    max_size=120,
+)
+
+
+def built(packets: list[tuple[int, str, int, int, int]]) -> list[Frame]:
+    frames: list[Frame] = []
+    now = 0.0
+    for pair, way, flags, size, gap in packets:
+        now += gap
+        frames += conversation((now, way, flags, size), sport=40000 + pair)
+    return frames
+
+
+@settings(max_examples=150, deadline=None)
+@given(PACKETS, st.integers(1, 40), st.integers(2, 4))
+def test_the_same_flows_whatever_the_block_size(packets, block: int, capacity: int) -> None:
+    frames = built(packets)
+    whole = flows_of(frames, capacity=capacity)
+    tracker, decoder = FlowTracker(capacity=capacity), Decoder()
+    parts = [
+        tracker.track(decoder.decode(batch_of(frames[i : i + block]))).rows
+        for i in range(0, len(frames), block)
+    ]
+    pieces = np.concatenate([*parts, tracker.flush().rows])
+    assert repack_fields(pieces).tobytes() == repack_fields(whole).tobytes()
+
+
+@settings(max_examples=150, deadline=None)
+@given(PACKETS)
+def test_every_packet_is_in_one_flow_or_late(packets) -> None:
+    frames = built(packets)
+    tracker = FlowTracker(capacity=8)
+    ended = tracker.track(Decoder().decode(batch_of(frames))).rows
+    rows = np.concatenate([ended, tracker.flush().rows])
+    assert int(rows["packets"].sum()) + tracker.late_packets == len(frames)
+    assert (rows["last_ns"] >= rows["first_ns"]).all()
+    assert tracker.active == 0
+
+
+# --- compiled = interpreted -----------------------------------------------------------------------
+
+INTERPRET = """
+import os, sys
+import numpy as np
+sys.path.insert(0, {root!r})
+from tests.test_flow_tracker import digest
+for path in sys.argv[1:]:
+    with np.errstate(over="ignore"):
+        print(digest(path), flush=True)
+"""
+
+
+def digest(path: Path | str) -> str:
+    """Of every flow of a capture, all fields, in the order in which they ended."""
+    tracker, decoder = FlowTracker(capacity=4096), Decoder()
+    parts = [tracker.track(decoder.decode(frames)).rows for frames in read_capture(path)]
+    rows = repack_fields(np.concatenate([*parts, tracker.flush().rows]))
+    return hashlib.sha256(rows.tobytes()).hexdigest()
+
+
+def interpreted(paths: Sequence[Path]) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERPRET.format(root=str(ROOT)), *map(str, paths)],
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=600,
+    )
+    return done.stdout.split()
+
+
+def test_compiled_equals_interpreted_bit_by_bit(tmp_path: Path) -> None:
+    """Six thousand packets of the sample traffic, cut so that they are quick to interpret."""
+    head = tmp_path / "head.pcap"
+    with gzip.open(ROOT / "data" / "demo" / "home.pcap.gz") as file:
+        head.write_bytes(file.read(800_000))
+    assert interpreted([head]) == [digest(head)]
+
+
+@pytest.mark.slow
+def test_compiled_equals_interpreted_bit_by_bit_on_every_benign_capture(
+    shared_data: Path,
+) -> None:
+    paths = sorted((shared_data / "captures" / "benign").glob("*.pcap.gz"))
+    found = dict(zip(paths, interpreted(paths), strict=True))
+    assert found == {path: digest(path) for path in paths}
+
+
+def test_one_signature_after_files_and_clock() -> None:
+    flows_of(golden())
+    tracker = FlowTracker(capacity=64)
+    tracker.provisional(0)
+    tracker.expire(0)
+    for loop in (flow_tracker.track, flow_tracker.expire, flow_tracker.provisional):
+        if hasattr(loop, "signatures"):
+            assert len(loop.signatures) == 1
+
+
+def test_no_field_hides_an_attribute_of_a_record() -> None:
+    assert not set(FLOW.names or ()) & set(dir(np.record))
+    assert len(FlowBatch(np.zeros(3, FLOW))) == 3
