@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from errors import ModelError
+from features import HOME, INDUSTRIAL, LIVE
+from ml.model import Fitted, fit
+
+
+def normal_flows(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
+    """Three kinds of traffic with relations between their columns."""
+    kind = rng.integers(0, 3, n)
+    base = np.exp(rng.normal(kind[:, None] * 2, 0.3, size=(n, k)))
+    base[:, 1] = base[:, 0] * 3 + rng.normal(0, 0.05, n)
+    base[:, -1] = 0
+    return base
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
+    rng = np.random.default_rng(1)
+    return fit("home", "1", HOME, normal_flows(rng, 900, 21), normal_flows(rng, 400, 21))
+
+
+def test_raw_is_the_forests_own_score(fitted: Fitted) -> None:
+    x = normal_flows(np.random.default_rng(2), 300, 21)
+    raw, oddness = fitted.model.oddness(fitted.model.transformed(x))
+    own = fitted.estimator.score_samples(fitted.scaler.transform(x))
+    assert np.abs(raw - own).max() <= 1e-12
+    assert np.array_equal(oddness, -raw)
+
+
+def test_unseen_normal_flows_stay_under_the_line_and_broken_relations_do_not(
+    fitted: Fitted,
+) -> None:
+    model = fitted.model
+    assert model.calibration is not None
+    line = model.calibration.threshold(1.0, 0.02)
+    x = normal_flows(np.random.default_rng(3), 500, 21)
+    scores = model.calibration.score(model.oddness(model.transformed(x))[1])
+    assert (scores < line).mean() < 0.06
+    # Each value alone is usual, but half the columns come from another flow.
+    x[:, :10] = x[np.random.default_rng(4).permutation(500), :10]
+    broken = model.calibration.score(model.oddness(model.transformed(x))[1])
+    assert (broken < line).mean() > 0.2
+
+
+def test_the_same_seed_gives_the_same_model() -> None:
+    rng = np.random.default_rng(5)
+    x = normal_flows(rng, 300, 21)
+    one, two = (fit("home", "1", HOME, x, None).model.to_arrays() for _ in range(2))
+    assert one.keys() == two.keys()
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+    assert "calibration_oddness" not in one
+
+
+def test_usual_ranges_hold_98_of_100_flows(fitted: Fitted) -> None:
+    x = normal_flows(np.random.default_rng(6), 4000, 21)
+    within = (x >= fitted.model.low) & (x <= fitted.model.high)
+    assert within[:, 3].mean() == pytest.approx(0.98, abs=0.02)
+
+
+def test_medoids_are_real_flows(fitted: Fitted) -> None:
+    rng = np.random.default_rng(1)
+    z = fitted.model.transformed(normal_flows(rng, 900, 21))
+    medoids = fitted.model.medoids
+    assert 100 < len(medoids) <= 512
+    assert all((np.abs(z - medoid).max(axis=1) < 1e-9).any() for medoid in medoids[:20])
+
+
+def test_columns_are_places_in_the_table_of_features(fitted: Fitted) -> None:
+    assert [LIVE[place] for place in fitted.model.columns] == list(HOME)
+
+
+def test_too_few_flows_and_unknown_features_are_refused(fitted: Fitted) -> None:
+    with pytest.raises(ModelError, match="50 are needed"):
+        fit("home", "1", HOME, np.zeros((10, 21)), None)
+    with pytest.raises(ModelError, match="nobody computes"):
+        replace(fitted.model, features=(*HOME[:-1], "Flow Colour"))
+
+
+def test_arrays_of_another_width_are_refused(fitted: Fitted) -> None:
+    arrays = fitted.model.to_arrays()
+    manifest = {"name": "home", "version": "1", "features": list(INDUSTRIAL)}
+    with pytest.raises(ModelError, match="27 features"):
+        type(fitted.model).from_arrays(arrays, manifest)
+    del arrays["medoids"]
+    with pytest.raises(ModelError, match="lacks 'medoids'"):
+        type(fitted.model).from_arrays(arrays, manifest)
