@@ -1,8 +1,8 @@
 """Capture files as FrameBatches: pcap and pcapng, plain or gzip, in constant memory.
 
-libpcap reads them through the same callback as a live interface. Scapy's readers (0.1
-instead of 5 million frames a second) step in where libpcap can't: where it is not installed, for gzip on Windows, and
-for pcapng files whose interfaces differ in link type or snap length.
+libpcap reads them through the same callback as a live interface. Scapy's readers (0.1 million
+frames a second instead of 5) step in where libpcap can't: where it is not installed, for gzip on
+Windows, and for pcapng files whose interfaces differ in link type or snap length.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class _Unpacker:
     def _run(self) -> None:
         try:
             with open(self._writing_end, "wb", buffering=0) as pipe, gzip.open(self._path) as file:
-                while chunk := file.read(_CHUNK_BYTES):
+                # read1 gives what it has; read would lose it where the stream then breaks off.
+                while chunk := file.read1(_CHUNK_BYTES):
                     view = memoryview(chunk)
                     while view:
                         view = view[pipe.write(view) :]
