@@ -5,11 +5,11 @@ The way through the rooms, without a thread of its own: the engine's thread driv
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 from patterns import Windows
 from predict import Predictor
-from store import Store
 
 from addresses import LocalNetworks, address_text
 from alerts import Incidents
@@ -18,6 +18,7 @@ from flow_log import FlowLog
 from flow_tracker import FlowTracker
 from packets import Decoder
 from settings import Settings
+from store import Store
 from traffic import Traffic
 
 __all__ = ["Analysis"]
@@ -62,6 +63,8 @@ class Analysis:
             max_alerts=settings.MAX_ALERTS,
             window_seconds=settings.ALERT_WINDOW_SECONDS,
             local_networks=self.is_local,
+            now=time.time,
+            alpha=settings.ALPHA,
             describe_models=self.predictor.describe,
             learn=self._learn_false_positive,
             unlearn=self.predictor.forget_confirmed,
@@ -122,11 +125,12 @@ class Analysis:
         if not len(flows):
             return
         verdicts = self.predictor.judge(flows)
-        records = self.flow_log.add(flows, verdicts)
+        records = self.flow_log.records(flows, verdicts)
         alerts = [record for record in records if record["final_decision"] == "ALERT"]
         self.incidents.count_flows(flows)
-        if alerts:
-            self.incidents.add_flows(alerts)
+        joined_later = self.incidents.add_flows(alerts) if alerts else {}
+        self.flow_log.put(records)
+        self.flow_log.join(joined_later)
         if not final:
             return
         self.predictor.learn(flows, verdicts, self.incidents.quarantined())

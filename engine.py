@@ -7,19 +7,19 @@ import threading
 import time
 from typing import Any, Final, Literal, Protocol
 
-import capture
 import patterns
-from capture import Capture, CaptureStatus, Interface
-from store import Store
 
+import capture
 import flow_tracker
 import ml.forest
 import packets
 from analysis import Analysis
 from batches import FrameBatch
+from capture import Capture, CaptureStatus, Interface
 from errors import AppError
 from replay import Replay
 from settings import Settings
+from store import Store
 from version import VERSION
 
 __all__ = ["Engine", "Mode", "Source", "warm"]
@@ -29,6 +29,7 @@ log = logging.getLogger("secureflux.engine")
 Mode = Literal["live", "replay", "sample", "off"]
 
 _READ_S: Final = 0.1
+_SEVERITIES: Final = ("CRITICAL", "HIGH", "MEDIUM", "LOW")
 _SILENT_S: Final = 60.0
 
 
@@ -243,13 +244,14 @@ class Engine:
         analysis = self.analysis
         judged = analysis.predictor.status()
         flows = analysis.traffic.series("flows_per_minute", points=60)
+        counts = analysis.incidents.counts()
         return {
             "capture": self.capture_status(),
             "baseline": judged["baseline"],
             "models": judged["models"],
             "seq": analysis.flow_log.seq,
             "alerts_seq": analysis.incidents.seq,
-            "open": analysis.incidents.counts(),
+            "open": {name: counts[name] for name in _SEVERITIES},
             "proposed_rules": 0,
             "flows_per_minute": {**flows, "lane": self.lane(flows["start"])},
             "sample": self.sample,

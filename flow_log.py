@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
-from store import Document
 
 from addresses import address_text
 from batches import (
@@ -28,6 +27,7 @@ from batches import (
     VerdictBatch,
 )
 from features import matrix
+from store import Document
 from words import local_timestamp, service
 
 __all__ = ["SEVERITIES", "FlowLog"]
@@ -68,21 +68,21 @@ class FlowLog:
         """The newest change; rows changed later have a larger one."""
         return self._seq
 
-    def add(self, flows: FlowBatch, verdicts: VerdictBatch) -> list[FlowRecord]:
-        """Log what fits of these flows, alerts first; the new rows, in the order of the flows."""
+    def records(self, flows: FlowBatch, verdicts: VerdictBatch) -> list[FlowRecord]:
+        """Rows of what fits of these flows, alerts first; in the order of the flows, not put."""
         chosen = self._chosen(flows.rows, verdicts)
         if not len(chosen):
             return []
         rows = flows.rows[chosen]
         values = matrix(rows)
-        records = [
+        return [
             self._record(rows[i], values[i], verdicts, int(place)) for i, place in enumerate(chosen)
         ]
-        self.put(records)
-        return records
 
     def put(self, records: Sequence[FlowRecord]) -> None:
         """Add rows or replace them; each gets the next seq."""
+        if not records:
+            return
         with self._lock:
             for record in records:
                 self._seq += 1
@@ -94,6 +94,15 @@ class FlowLog:
         self._document.put_many(
             [{name: value for name, value in row.items() if name != "features"} for row in records]
         )
+
+    def join(self, incidents: Mapping[str, str]) -> None:
+        """Flows that belong to an incident only now: {flow id: incident id}."""
+        with self._lock:
+            found = [(self._rows.get(flow_id), one) for flow_id, one in incidents.items()]
+        changed: list[FlowRecord] = [
+            {**row, "incident": incident_id} for row, incident_id in found if row is not None
+        ]
+        self.put(changed)
 
     def newest(
         self,

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Final
 
-from settings import ROOT, Settings
+from settings import Settings
 
 __all__ = ["add_commands"]
 

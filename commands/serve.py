@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import resource_usage
 import shutil
 import signal
 import socket
@@ -19,6 +18,7 @@ from typing import Any, Final
 
 import waitress
 
+import resource_usage
 from capture import Capture, capture_remedy, default_interface
 from engine import Engine, Mode, Source
 from errors import AppError, CaptureError, InputError, UsageError
@@ -100,9 +100,7 @@ def build_live(settings: Settings, *, capture: bool = True) -> Engine:
 
 
 def _engine(settings: Settings, source: Source | None, mode: Mode, remedy: str | None) -> Engine:
-    store = Store(
-        settings.path("DATA_DIR"), address=f"http://{settings.HOST}:{settings.PORT}"
-    )
+    store = Store(settings.path("DATA_DIR"), address=f"http://{settings.HOST}:{settings.PORT}")
     try:
         return Engine(settings, store, source, mode=mode, remedy=remedy)
     except BaseException:
@@ -128,7 +126,7 @@ def _serve(engine: Engine, *, after: Any = None) -> int:
 
     settings = engine.settings
     counts = engine.analysis.incidents.counts()
-    _say(f"[i] Loaded {sum(counts.values())} OPEN alerts from disk")
+    _say(f"[i] Loaded {counts['OPEN']} OPEN alerts from disk")
     baseline = engine.analysis.predictor.status()["baseline"]
     if baseline["phase"] == "WARMING UP":
         _say("[i] Live baseline warming up - no model found yet")

@@ -182,7 +182,9 @@ def guard(app: Flask, hosts: frozenset[str]) -> None:
     @app.before_request
     def refuse_strangers() -> None:
         if not _is_loopback(request.remote_addr):
-            raise RequestError("Only this computer may ask: other machines need a password.", status=403)
+            raise RequestError(
+                "Only this computer may ask: other machines need a password.", status=403
+            )
         name = urlsplit(f"//{request.host}").hostname or ""
         if name.lower() not in hosts:
             raise RequestError(f"This server is not called {name or 'that'}.", status=400)
