@@ -105,7 +105,9 @@ class Incidents:
             set_whitelist=self._set_whitelist,
         )
         self._looked_at = self._expired_at = now()
-        self._outbox.carry_out()
+        with self._changing():
+            # The whitelist may have been edited while the program did not run.
+            self._gatherer.redress([record["id"] for record in self._ledger.open_records()])
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
@@ -397,6 +399,7 @@ class Incidents:
         """Work out recommendations again where trust changed."""
         now = self._trust()
         self._gatherer.redress([i for i, trusted in now.items() if trusted != before[i]])
+        self._ledger.save(self._now(), everything=True)
 
 
 def _urgency(record: Record) -> tuple[int, float, str]:

@@ -104,10 +104,12 @@ class Gatherer:
         return [w for w in worst if w[0] in self._ledger.records], self._joined_later
 
     def redress(self, incident_ids: Iterable[str]) -> None:
-        """Work out words and recommendation again, after the whitelist changed."""
+        """Work out words and recommendations again; what comes out the same stays untouched."""
         for incident_id in incident_ids:
-            self._draft(incident_id)
-        self._publish()
+            draft = private(self._ledger.records[incident_id])
+            self._dress(draft)
+            if draft != self._ledger.records[incident_id]:
+                self._ledger.publish(draft)
 
     def _draft(self, incident_id: str) -> Record:
         draft = self._drafts.get(incident_id)
@@ -120,16 +122,19 @@ class Gatherer:
         self._make_room()
 
     def _dress_drafts(self) -> None:
-        for incident_id, draft in self._drafts.items():
-            dress(
-                draft,
-                self._worst.get(incident_id) or self._ledger.worst(draft),
-                whitelisted=self.is_trusted(draft),
-                is_local=self._is_local,
-            )
+        for draft in self._drafts.values():
+            self._dress(draft)
             self._ledger.publish(draft)
         self._drafts.clear()
         self._worst.clear()
+
+    def _dress(self, draft: Record) -> None:
+        dress(
+            draft,
+            self._worst.get(draft["id"]) or self._ledger.worst(draft),
+            whitelisted=self.is_trusted(draft),
+            is_local=self._is_local,
+        )
 
     def is_trusted(self, record: Record) -> bool:
         """Whether a rule would hit a trusted address: the source, or the far end of a pair."""

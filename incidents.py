@@ -405,7 +405,8 @@ def dress(
         record["rarity"] = dict(worst["rarity"])
         if "window" not in record["kinds"]:
             _measure_flow(record, worst)
-    record["explainability"] = {"top_deviations": words.top_deviations(record, worst)}
+    if worst is not None or record["worst_flow"] is None:
+        record["explainability"] = {"top_deviations": words.top_deviations(record, worst)}
     record["title"] = words.title(record)
     record["why"] = words.why(record)
     record["short"] = words.short(record)

@@ -104,8 +104,8 @@ _WATCH_REASONS: Final = {
 def recommend(
     incident: Mapping[str, Any],
     *,
-    whitelisted: bool = False,
-    is_local: Callable[[str], bool] | None = None,
+    whitelisted: bool,
+    is_local: Callable[[str], bool],
 ) -> dict[str, Any]:
     """The `rule_recommendation` of an incident: action, scope, conditions, reason, sentence.
 
@@ -131,7 +131,7 @@ def recommend(
 def _decide(
     incident: Mapping[str, Any],
     whitelisted: bool,
-    is_local: Callable[[str], bool] | None,
+    is_local: Callable[[str], bool],
 ) -> tuple[str, str, int, str]:
     """(action, scope type, duration in s, reason); the first gate that holds wins."""
     subpattern, severity = incident["subpattern"], incident["severity"]
@@ -164,7 +164,7 @@ def _decide(
             return watch("No single service was named that could be limited")
     if scope_type == PAIR and _parsed(incident["dst_ip"]) is None:
         return watch("The target is no address that a rule could name")
-    inside = source.is_private if is_local is None else is_local(str(source))
+    inside = is_local(str(source))
     if action == BLOCK and scope_type == SOURCE and inside and severity != "CRITICAL":
         return watch("The source is one of your own hosts; look at it before you cut it off")
     return action, scope_type, duration_s, _reason(incident, scope_type)

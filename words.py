@@ -170,10 +170,13 @@ def clock(time_s: float, now_s: float) -> str:
 
 
 def plain(name: str) -> str:
-    """A name from traffic made fit for a sentence: one word, printable, at most 40 characters."""
+    """A name from traffic made fit for a sentence: one word, printable, at most 40 characters.
+
+    Stops at its ends go (a name server's full names have one), so that it ends no sentence.
+    """
     # Direction overrides and other format characters are not printable, so they go too.
-    kept = "".join(c for c in name if c.isprintable() and c != "*")
-    joined = "-".join(kept.split())
+    kept = "".join(c for c in "-".join(name.split()) if c.isprintable() and c != "*")
+    joined = kept.strip(".,:;-")
     return joined if len(joined) <= NAME_LENGTH else joined[: NAME_LENGTH - 1] + "…"
 
 
