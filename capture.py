@@ -8,7 +8,6 @@ interface, the kernel's buffer and our queue could not take is counted apart.
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 import threading
 import time
@@ -178,7 +177,6 @@ class Capture:
         self._thread: threading.Thread | None = None
         # Everything below belongs to the capture thread; `status` reads single values of it.
         self._state: tuple[CaptureState, float | None, str | None] = ("off", None, None)
-        self._index = 0
         self._watched = False
         self._received = 0
         self._queue_drops = 0
@@ -203,10 +201,11 @@ class Capture:
                 f"There is no interface named {self.interface!r}. "
                 f"This machine has: {', '.join(known)}."
             )
+        warm()  # at once where it is done: nothing compiles while frames wait
         self._stop.clear()
         self._watched = self.interface in known
         source = None
-        trouble = interface_trouble(self.interface, 0) if self._watched else None
+        trouble = interface_trouble(self.interface) if self._watched else None
         if trouble:
             self._enter_trouble(trouble)
         else:
@@ -297,7 +296,7 @@ class Capture:
     def _look(self, source: FrameSource) -> None:
         """Once a second: the counters of lost frames, and whether the interface still lives."""
         self._count_drops(source)
-        trouble = interface_trouble(self.interface, self._index) if self._watched else None
+        trouble = interface_trouble(self.interface) if self._watched else None
         if trouble:
             raise CaptureError(trouble)
 
@@ -308,9 +307,7 @@ class Capture:
         self._last_drops = drops
 
     def _open(self) -> FrameSource:
-        index = _index_of(self.interface) if self._watched else 0
         source = self._opener(self.interface, self._filter, self._snaplen, _BATCH_FRAMES)
-        self._index = index
         self._last_drops = (0, 0, 0)
         self._end_gap()
         self._state = ("capturing", time.time(), None)
@@ -320,7 +317,7 @@ class Capture:
     def _reopen(self) -> FrameSource | None:
         if self._stop.wait(_RETRY_S):
             return None
-        trouble = interface_trouble(self.interface, 0) if self._watched else None
+        trouble = interface_trouble(self.interface) if self._watched else None
         if trouble is None:
             try:
                 return self._open()
@@ -345,13 +342,6 @@ class Capture:
         if self._gap_began_s is not None:
             self._gap_s += time.monotonic() - self._gap_began_s
             self._gap_began_s = None
-
-
-def _index_of(interface: str) -> int:
-    try:
-        return socket.if_nametoindex(interface)
-    except OSError:  # Windows numbers its interfaces under other names
-        return 0
 
 
 def warm() -> None:

@@ -30,6 +30,8 @@ __all__ = ["CaptureFile", "PcapReader", "ScapyReader", "read_capture"]
 _BATCH_FRAMES: Final = 8192
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _CHUNK_BYTES: Final = 256 << 10
+# A longer record is damage or malice, and must not be made room for; libpcap's own limit.
+_MAX_RECORD_BYTES: Final = 16 << 20
 # How libpcap (1.10) begins its complaint about pcapng interfaces it can't mix in one file.
 _MIXED_INTERFACES: Final = "an interface has a "
 # The last nanosecond an int64 holds (the year 2262); a forged time stamp may lie beyond.
@@ -125,6 +127,9 @@ class _Watched:
         self.complaint: str | None = None
 
     def read(self, size: int) -> bytes:
+        if size > _MAX_RECORD_BYTES:
+            self.complaint = f"its next record claims to be {size:,} bytes long"
+            return b""
         try:
             data = self._file.read(size)
         except (OSError, EOFError, zlib.error) as error:

@@ -284,6 +284,19 @@ def test_an_interface_that_goes_away_and_comes_back(wire: Wire, opener: SourceOp
 
 
 @both_readers
+def test_an_interface_that_is_made_anew_at_once(wire: Wire, opener: SourceOpener) -> None:
+    live = Capture(wire.ours, opener=opener)
+    live.start()
+    wire.disconnect()
+    wire.connect()
+    until(lambda: live.status().gaps == 1, "the gap is told")
+    until(lambda: live.status().state == "capturing", "it is captured again")
+    wire.send(4, 1000)
+    assert len(experimental(live, 4)) == 4
+    live.stop()
+
+
+@both_readers
 def test_an_interface_that_is_down_is_waited_for(wire: Wire, opener: SourceOpener) -> None:
     run("ip", "link", "set", wire.ours, "down")
     live = Capture(wire.ours, opener=opener)
