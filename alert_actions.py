@@ -8,49 +8,28 @@ lock the analysis thread never waits for; the live baseline's callbacks run unde
 from __future__ import annotations
 
 import contextlib
-import math
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import words
 from batches import FlowRecord
 from errors import UsageError
+from false_positive import FalsePositive, plan
 from incidents import CLOSED, FALSE_POSITIVE, OPEN, PATTERNS, Record, key_of, merged
 from ledger import Ledger
-from suppressions import SCOPES, Suppression, Suppressions, drawn_from, hides
+from suppressions import Suppressions, drawn_from
 from undo import UndoBook
 
-__all__ = ["Actions", "FalsePositive"]
+__all__ = ["Actions"]
 
 WEEK_S: Final = 7 * 86_400
-FAR_ABOVE: Final = 10.0
-"""A deviation beyond this many times the usual range is not learned without a warning (UI §4)."""
 TEXT_LENGTH: Final = 2_000
 NOTES_KEPT: Final = 100
 VERDICTS: Final = (None, "expected", "real")
 
 Step = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class FalsePositive:
-    """What marking an incident would do; the preview shows it, the action does it.
-
-    closes: ids that leave OPEN, the incident itself first. flows: evidence that can be learned.
-    suppression: what will be hidden from then on (None where nothing could repeat).
-    hidden_7_days: incidents of the last 7 days it would have hidden, this one included.
-    """
-
-    record: Record
-    closes: tuple[str, ...]
-    flows: tuple[FlowRecord, ...]
-    suppression: Suppression | None
-    hidden_7_days: int
-    warning: str | None
-    learn_default: bool
 
 
 class Actions:
@@ -118,18 +97,21 @@ class Actions:
                     )
                 if record["status"] == FALSE_POSITIVE:
                     return self._marked_before(record)
-                plan = self._plan(record, scope)
-            wanted = plan.learn_default if learn is None else learn
+                marking = self._plan(record, scope)
+            wanted = marking.learn_default if learn is None else learn
             learned = None
-            if wanted and plan.flows and self._learn is not None:
-                learned = self._learn(list(plan.flows))
+            if wanted and marking.flows and self._learn is not None:
+                learned = self._learn(list(marking.flows))
             with self._changing():
-                return self._mark(plan, learned)
+                return self._mark(marking, learned)
 
-    def _mark(self, plan: FalsePositive, learned: str | None) -> dict[str, Any]:
+    def _mark(self, marking: FalsePositive, learned: str | None) -> dict[str, Any]:
         steps: list[Step] = []
         now_s = self._now()
-        suppression = plan.suppression and {**plan.suppression, "id": self._suppressions.new_id()}
+        suppression = marking.suppression and {
+            **marking.suppression,
+            "id": self._suppressions.new_id(),
+        }
         fields = {
             "status": FALSE_POSITIVE,
             "verdict": "false",
@@ -137,7 +119,7 @@ class Actions:
             "learned": learned,
         }
         closed = []
-        for incident_id in plan.closes:
+        for incident_id in marking.closes:
             record = self._ledger.records.get(incident_id)
             if record is not None:  # it may have been dropped while the baseline learned
                 steps.append(self._change(record, fields))
@@ -147,18 +129,20 @@ class Actions:
             steps.append({"kind": "suppression", "before": None, "after": suppression})
         if learned:
             steps.append({"kind": "learned", "token": learned})
-        sentence = f"{words.bare(plan.record['title'])} is open again"
+        sentence = f"{words.bare(marking.record['title'])} is open again"
         if learned:
-            sentence += f", and {words.count(len(plan.flows), 'flow')} left the Live model's buffer"
+            sentence += (
+                f", and {words.count(len(marking.flows), 'flow')} left the Live model's buffer"
+            )
         token = self._undo.add("false_positive", f"{sentence}.", steps)
         self._sign(closed, token)
         changed = {
-            "flows_added": len(plan.flows) if learned else 0,
+            "flows_added": len(marking.flows) if learned else 0,
             "suppression": suppression,
             "closed": closed,
         }
         self._undo.answer(token, changed)
-        kept = self._ledger.records.get(plan.record["id"])
+        kept = self._ledger.records.get(marking.record["id"])
         return _marked(self._view(kept) if kept else None, token, changed)
 
     def _marked_before(self, record: Record) -> dict[str, Any]:
@@ -168,29 +152,13 @@ class Actions:
         return _marked(self._view(record), record["undo"] if entry else None, changed or nothing)
 
     def _plan(self, record: Record, scope: str | None) -> FalsePositive:
-        if scope is not None and scope not in SCOPES:
-            raise UsageError(f"The scope {scope[:40]!r} is unknown. It can be narrow or wide.")
-        now_s = self._now()
-        suppression = None
-        closes = [record["id"]]
-        hidden = 1
-        if record["key_is"] != "summary":
-            reason = f"{words.bare(record['title'])} was marked as a false positive"
-            suppression = drawn_from(record, scope or "narrow", reason, now_s)
-            like = [r for r in self._ledger.records.values() if _would_hide(suppression, r)]
-            others = [r for r in like if r["id"] != record["id"]]
-            closes += [r["id"] for r in others if r["status"] == OPEN]
-            hidden += sum(r["last_time"] >= self._clock() - WEEK_S for r in others)
-        flows = tuple(
-            flow
-            for incident_id in closes
-            for flow in self._ledger.evidence(incident_id)
-            if flow["features"] and all(map(math.isfinite, flow["features"]))
-        )
-        warning = words.learning_warning(record, _farthest(flows), _rarest(flows))
-        can_learn = bool(flows) and self._learn is not None
-        return FalsePositive(
-            record, tuple(closes), flows, suppression, hidden, warning, can_learn and not warning
+        return plan(
+            record,
+            scope or "narrow",
+            self._ledger,
+            now_s=self._now(),
+            since_s=self._clock() - WEEK_S,
+            can_learn=self._learn is not None,
         )
 
     # --- close, reopen, note
@@ -469,23 +437,6 @@ class Actions:
         self._ledger.drop(twin_id, folded=True)
         self._publish(joined)
         return True
-
-
-def _would_hide(suppression: Suppression, record: Record) -> bool:
-    source = record["src_ip"] if record["key_is"] == "source" else None
-    return hides(suppression, record["subpattern"], source, record["targets"], record["ports"])
-
-
-def _farthest(flows: tuple[FlowRecord, ...]) -> dict[str, Any] | None:
-    """The deviation farthest outside its usual range, where it is beyond FAR_ABOVE."""
-    far = [d for flow in flows for d in flow["deviations"] if (d["ratio"] or 0) > FAR_ABOVE]
-    return max(far, key=lambda deviation: float(deviation["ratio"]), default=None)
-
-
-def _rarest(flows: tuple[FlowRecord, ...]) -> int | None:
-    """The reference that a flow is rarer than the whole of, None if none is."""
-    beyond = [int(f["rarity"]["reference"]) for f in flows if f["rarity"].get("beyond")]
-    return max(beyond, default=None)
 
 
 def _text(text: str) -> str:

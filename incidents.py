@@ -226,6 +226,7 @@ def private(record: Record) -> Record:
 
 def add_finding(record: Record, finding: Finding, tally: Tally) -> None:
     """Let a window finding join: counts, addresses, the strongest measure, the severity."""
+    same_window = tally.window is not None and tally.window[0] == finding.first_ns
     added = _new_events(finding, tally)
     last_s = finding.last_ns / 1e9
     record["count"] += added
@@ -245,12 +246,23 @@ def add_finding(record: Record, finding: Finding, tally: Tally) -> None:
         record["spoofable"] = False
     _add_kind(record, "window")
     measure = {"value": float(finding.value), "line": float(finding.line)}
+    amounts = {"seconds": (finding.last_ns - finding.first_ns) / 1e9, **finding.amounts}
+    if same_window:
+        # The same window, looked at again: it holds what it held, and more.
+        for name in record["amounts"].keys() & amounts.keys() & _GROWING:
+            amounts[name] = max(amounts[name], record["amounts"][name])
+    if same_window or _ratio(measure) >= _ratio(record["measure"]):
+        record["amounts"] = amounts
     if _ratio(measure) >= _ratio(record["measure"]):
         record["measure"] = measure
-        record["amounts"] = dict(finding.amounts)
-        if "seconds" not in finding.amounts:
-            record["amounts"]["seconds"] = (finding.last_ns - finding.first_ns) / 1e9
     raise_severity(record, base_rank(record["subpattern"]))
+
+
+_GROWING: Final = frozenset(
+    {"seconds", "ports", "hosts", "failed", "refused", "packets", "connections", "sources"}
+    | {"bytes", "queries", "contacts", "packets_per_s", "connections_per_s"}
+)
+"""Amounts that only grow while a window is looked at."""
 
 
 def _new_events(finding: Finding, tally: Tally) -> int:

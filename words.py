@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import string
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
+
+from units import amount, clock, count, duration, local_timestamp, number, rarity, size
 
 __all__ = [
     "amount",
@@ -59,111 +60,6 @@ _SERVICES: Final = {
 """Names people know for well-known ports (IANA registry; 8080 and 8443 by custom)."""
 
 _PROTOCOLS: Final = {0: "ARP", 1: "ICMP", 6: "TCP", 17: "UDP", 47: "GRE", 50: "ESP", 58: "ICMPv6"}
-
-
-# --- numbers ------------------------------------------------------------------------------------
-
-
-def number(value: float, digits: int = 3) -> str:
-    """`value` with `digits` significant digits, thousands commas, no trailing zeros."""
-    if not math.isfinite(value):
-        return "no data"
-    if value == 0:
-        return "0"
-    decimals = digits - 1 - math.floor(math.log10(abs(value)))
-    rounded = round(value, decimals)
-    text = f"{rounded:,.{max(decimals, 0)}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def count(n: int, noun: str, plural: str | None = None) -> str:
-    """ "1 port", "1,240 ports": exact, with the noun in its number."""
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
-
-
-def size(value_bytes: float) -> str:
-    """Bytes in SI units: "1.9 GB", "820 B"."""
-    return _scaled(value_bytes, ("B", "kB", "MB", "GB", "TB", "PB"))
-
-
-def duration(seconds: float) -> str:
-    """A time span a person would say: "0.6 ms", "38 s", "14 min", "3 h 12 min", "2 days"."""
-    if not math.isfinite(seconds):
-        return "no data"
-    seconds = abs(seconds)
-    if seconds == 0:
-        return "0 s"
-    if seconds < 0.9995e-3:
-        return f"{number(seconds * 1e6)} µs"
-    if seconds < 0.9995:
-        return f"{number(seconds * 1e3)} ms"
-    if seconds < 9.95:
-        return f"{number(seconds, 2)} s"
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    if whole < 600 and whole % 60:
-        return f"{whole // 60} min {whole % 60} s"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
-    return count(round(minutes / 1440), "day")
-
-
-def amount(value: float, unit: str) -> str:
-    """`value` in `unit` for people: bytes and times are scaled, anything else is number + unit."""
-    seconds_per = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
-    if unit in seconds_per:
-        return duration(value * seconds_per[unit])
-    if unit in ("B", "bytes"):
-        return size(value)
-    if unit in ("B/s", "bytes/s"):
-        return f"{size(value)}/s"
-    if unit == "bit/s":
-        return _scaled(value, ("bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"))
-    if unit in ("", "count", "ratio"):
-        return number(value)
-    if unit == "packets" and value == 1:
-        return "1 packet"
-    return f"{number(value)} {unit}"
-
-
-def _scaled(value: float, units: Sequence[str]) -> str:
-    if not math.isfinite(value):
-        return "no data"
-    step = 0
-    # 999.5 would round to 1,000 of the smaller unit.
-    while abs(value) >= 999.5 and step < len(units) - 1:
-        value /= 1000
-        step += 1
-    return f"{number(value)} {units[step]}"
-
-
-def rarity(n: float | None, reference: int, beyond: bool) -> str:
-    """How rare a flow is among `reference` normal ones: "common", "1 in 2,300", "rarest of …"."""
-    if n is None or reference <= 0:
-        return "no data"
-    if beyond:
-        return f"rarest of {reference:,}"
-    if n < 20:
-        return "common"
-    return f"1 in {number(min(n, reference), 2)}"
-
-
-def local_timestamp(time_s: float) -> str:
-    """Local time as the specification writes it: "2026-01-26 14:30:45"."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
-
-
-def clock(time_s: float, now_s: float) -> str:
-    """ "14:32:07", with the day before it where that is not today's."""
-    moment = time.localtime(time_s)
-    today = time.localtime(now_s)
-    if (moment.tm_year, moment.tm_yday) == (today.tm_year, today.tm_yday):
-        return time.strftime("%H:%M:%S", moment)
-    return time.strftime("%Y-%m-%d %H:%M:%S", moment)
 
 
 # --- names --------------------------------------------------------------------------------------
@@ -261,12 +157,12 @@ _HAPPENED: Final[Mapping[str, tuple[str, ...]]] = {
     "ICMP_FLOOD": ("sent {rate} over ICMP to {whom}", "sent {packets} over ICMP to {whom}"),
     "AMPLIFICATION": ("sent {bytes} nobody asked for to {whom}",),
     "HTTP_BURST": ("opened {connections} to {service} on {whom}", "sent {rate} to {whom}"),
-    "SLOW_CONNECTIONS": ("kept {connections} to {whom} open, almost silent",),
-    "CREDENTIAL_GUESSING": ("opened {connections} to {service} on {whom}, all alike",),
+    "SLOW_CONNECTIONS": ("kept {silent} to {whom} open",),
+    "CREDENTIAL_GUESSING": ("opened {alike} to {service} on {whom}",),
     "PASSWORD_SPRAY": ("opened alike {service} connections to {hosts}",),
     "REPEATED_PAIR": ("opened {flows} to {whom} that look unlike normal traffic",),
-    "DNS_TUNNEL": ("asked {whom} {queries} with long names", "sent {bytes} in DNS to {whom}"),
-    "DNS_RANDOM": ("asked for {queries} that look random", "asked for random-looking names"),
+    "DNS_TUNNEL": ("asked {whom} for {long}", "sent {bytes} in DNS to {whom}"),
+    "DNS_RANDOM": ("asked for {random}", "asked for many random-looking names"),
     "ICMP_TUNNEL": ("sent {bytes} inside pings to {whom}", "sent data inside pings to {whom}"),
     "EXFILTRATION": ("sent {bytes} to {whom}",),
     "BEACON": (
@@ -319,7 +215,7 @@ def _happened(incident: Mapping[str, Any], whom: str, *, strong: bool) -> str:
     line = next((text for text in lines if _needs(text) <= fields.keys()), _ANYTHING)
     seconds = _measure(incident, "seconds")
     # A span says nothing where the line has its own rhythm, or where only one flow was seen.
-    if seconds and seconds >= 1 and not _needs(line) & {"interval", "rate", "folded"}:
+    if seconds and seconds >= 1 and not _needs(line) & {"interval", "rate", "folded", "silent"}:
         line += " in {time}"
         fields["time"] = duration(seconds)
     return line.format(**fields)
@@ -334,6 +230,10 @@ _COUNTED: Final = {
     "ports": ("port", ("ports", "distinct_ports")),
     "hosts": ("host", ("hosts", "targets", "distinct_hosts")),
     "connections": ("connection", ("connections", "flows", "attempts")),
+    "alike": ("alike connection", ("connections", "flows", "attempts")),
+    "silent": ("nearly silent connection", ("connections", "flows")),
+    "long": ("long name", ("queries", "names")),
+    "random": ("random-looking name", ("queries", "names")),
     "packets": ("packet", ("packets",)),
     "flows": ("connection", ("alerts", "flows", "connections")),
     "contacts": ("time", ("contacts", "calls")),
@@ -349,9 +249,6 @@ def _fields(incident: Mapping[str, Any]) -> dict[str, str]:
         value = _measure(incident, *names)
         if value is not None:
             fields[field] = f"**{count(round(value), noun)}**"
-    queries = _measure(incident, "queries", "names")
-    if queries is not None:
-        fields["queries"] = f"**{count(round(queries), 'name')}**"
     volume = _measure(incident, "bytes", "bytes_out")
     if volume is not None:
         fields["bytes"] = f"**{size(volume)}**"
@@ -392,6 +289,8 @@ def _usual(incident: Mapping[str, Any]) -> str:
     if low is not None and high is not None:
         return f"Usual: {number(low)} to {number(high)}."
     failed = _measure(incident, "failed", "unanswered", "refused")
+    if failed and failed >= (_measure(incident, "ports", "hosts") or math.inf):
+        return "None of them answered."
     if failed:
         return f"**{round(failed):,}** had no answer or were refused."
     worst = (incident.get("deviations") or [None])[0]
@@ -424,7 +323,7 @@ def top_deviations(incident: Mapping[str, Any], flow: Mapping[str, Any] | None) 
 
 def rule(recommendation: Mapping[str, Any]) -> str:
     """The recommendation as one sentence: "Block 192.0.2.7 → 198.51.100.23 for 60 min."."""
-    value = str(recommendation["scope"]["value"]).replace("->", " → ")
+    value = str(recommendation["scope"]["value"]).replace("*", "any source").replace("->", " → ")
     span = duration(recommendation["conditions"]["duration_seconds"])
     threshold = recommendation["conditions"]["threshold"]
     action = recommendation["action"]

@@ -127,12 +127,27 @@ def test_evidence_of_one_source_and_pattern_grows_one_incident(room: Room) -> No
     grown = room.only()
     assert grown["id"] == first["id"]
     assert grown["seq"] > first["seq"]
+    # A later, weaker window does not take back what the strongest one showed.
     assert grown["count"] == 600  # the longer look at the same window adds 88, the next one 100
     assert grown["targets"] == [NAS, "192.168.1.21"]
     assert grown["dst_ip"] == NAS
     assert grown["timestamp"] == first["timestamp"]
     assert grown["last_time"] == T0 + 98
     assert "**500 ports**" in grown["why"]
+
+
+def test_running_amounts_follow_while_the_strongest_statistic_stays(room: Room) -> None:
+    guessing: dict[str, Any] = {"pattern": "REPEATED_PAIR", "ports": (22,)}
+    for connections, value in ((20, 40.0), (186, 15.0)):
+        amounts = {"connections": connections, "seconds": connections * 2}
+        room.incidents.add_findings(
+            [finding("CREDENTIAL_GUESSING", value=value, amounts=amounts, **guessing)]
+        )
+    alert = room.only()
+    assert alert["why"] == (
+        f"**{SCANNER}** opened **186 alike connections** to SSH on **{NAS}** in 6 min 12 s."
+    )
+    assert alert["measure"] == {"value": 40.0, "line": 15.0}
 
 
 def test_another_source_or_pattern_is_another_incident(room: Room) -> None:
@@ -144,7 +159,12 @@ def test_another_source_or_pattern_is_another_incident(room: Room) -> None:
 
 
 def test_a_flood_is_keyed_by_its_target_and_names_the_busiest_source(room: Room) -> None:
-    flood = {"pattern": "BURST", "key_is": "target", "spoofable": True, "ports": (80,)}
+    flood: dict[str, Any] = {
+        "pattern": "BURST",
+        "key_is": "target",
+        "spoofable": True,
+        "ports": (80,),
+    }
     room.incidents.add_findings(
         [
             finding("SYN_FLOOD", source="198.51.100.1", count=10, **flood),
@@ -726,7 +746,7 @@ def test_at_the_bound_closed_ones_go_first_and_low_ones_fold(tmp_path: Path) -> 
     try:
         room.incidents.add_findings([finding(source="10.0.0.1")])
         room.incidents.close(room.only()["id"])
-        new = {"pattern": "NEW_SERVICE", "value": 1.0}
+        new: dict[str, Any] = {"pattern": "NEW_SERVICE", "value": 1.0}
         room.incidents.add_findings(
             [finding("NEW_DEVICE", source=f"10.0.1.{i}", at=i, **new) for i in range(5)]
         )

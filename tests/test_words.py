@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import words
@@ -172,8 +172,10 @@ def test_titles_are_those_of_the_pages(subpattern: str) -> None:
 WHY = {
     "VERTICAL_SCAN": "**203.0.113.50** tried **412 ports** on **nas** in 38 s. Usual: 1 to 3.",
     "BEACON": "**203.0.113.50** called **nas** every **60 s**, **47 times**. Usual: 1 to 3.",
-    "CREDENTIAL_GUESSING": "**203.0.113.50** opened **186 connections** to SSH on **nas**, "
-    "all alike in 38 s. Usual: 1 to 3.",
+    "CREDENTIAL_GUESSING": "**203.0.113.50** opened **186 alike connections** to SSH on **nas** "
+    "in 38 s. Usual: 1 to 3.",
+    "SYN_FLOOD": "**203.0.113.50** sent **1,230 packets/s** of connection attempts to **nas**. "
+    "Usual: 1 to 3.",
 }
 
 
@@ -193,12 +195,15 @@ def test_the_second_sentence_says_what_is_known() -> None:
     assert words.why(incident("VERTICAL_SCAN", amounts=amounts)).endswith(
         "**408** had no answer or were refused."
     )
+    amounts = {"hosts": 40, "failed": 40}
+    assert words.why(incident("ICMP_SWEEP", amounts=amounts)).endswith("None of them answered.")
     assert words.why(incident("VERTICAL_SCAN", amounts={})) == (
         "**203.0.113.50** tried many ports on **nas**."
     )
 
 
 @pytest.mark.parametrize("subpattern", [*PATTERNS, "SUMMARY", "SOMETHING_NEW"])
+@settings(max_examples=30, deadline=None)
 @given(
     kept=st.sets(st.sampled_from(sorted(AMOUNTS))),
     others=st.integers(0, 3),
@@ -245,6 +250,12 @@ def test_a_deviation_is_said_with_its_usual_range() -> None:
     [
         ("TEMP_BLOCK_IP", "10.0.0.1->10.0.0.2", None, "Block 10.0.0.1 → 10.0.0.2 for 60 min."),
         ("MONITOR_ONLY", "10.0.0.1", None, "Watch 10.0.0.1; no rule is recommended."),
+        (
+            "RATE_LIMIT_ENDPOINT",
+            "*->10.0.0.2:22/tcp",
+            "50 req/sec",
+            "Limit any source → 10.0.0.2:22/tcp to 50 requests per second for 60 min.",
+        ),
         (
             "RATE_LIMIT_IP",
             "10.0.0.1",
