@@ -15,7 +15,17 @@ from ml.calibration import Calibration
 from ml.forest import Forest
 from ml.transform import QuantileNormal, Scaler, Whitening, clipped
 
-__all__ = ["Expert", "Fitted", "ForestExpert", "Model", "fit"]
+__all__ = [
+    "SEED",
+    "Expert",
+    "Fitted",
+    "ForestExpert",
+    "Model",
+    "assemble",
+    "fit",
+    "fit_forest",
+    "fit_scaler",
+]
 
 Values = NDArray[np.float64]
 
@@ -24,6 +34,9 @@ TREES: Final = 100
 MAX_SAMPLES: Final = 4096
 """256 rows a tree throw away the rare ways of being normal: AUC .949 there, .956 here."""
 CONTAMINATION: Final = 0.01
+SEED: Final = 42
+FEWEST: Final = 50
+"""Flows below which percentiles and a covariance of up to 39 features mean nothing."""
 MEDOIDS: Final = 512
 """Normal flows kept to explain odd ones by; the distance to all of them costs 20 us a flow."""
 USUAL: Final = (1.0, 99.0)
@@ -157,44 +170,68 @@ def fit(
     normal: Values,
     held_out: Values | None,
     *,
-    seed: int = 42,
+    seed: int = SEED,
 ) -> Fitted:
-    """Fit a model on normal flows.
+    """Fit a model on normal flows: scaler, forest, then what makes a model of them.
 
     normal: (n, k) features of the flows to fit, n >= 50. held_out: (m, k) of other normal flows,
     which set the line; None leaves the model without a calibration.
     """
-    if len(normal) < 50:
-        raise ModelError(f"Model {name} can't be fitted on {len(normal)} flows; 50 are needed.")
+    scaler = fit_scaler(normal)
+    estimator = fit_forest(scaler.transform(normal), seed=seed)
+    return assemble(name, version, features, scaler, estimator, normal, held_out, seed=seed)
+
+
+def fit_scaler(normal: Values) -> Scaler:
+    """(n, k) features of normal flows -> the transform and the whitening learned from them."""
+    if len(normal) < FEWEST:
+        raise ModelError(f"A model can't be fitted on {len(normal)} flows; {FEWEST} are needed.")
+    quantiles = QuantileNormal.fit(normal)
+    return Scaler(quantiles, Whitening.fit(quantiles.apply(normal)))
+
+
+def fit_forest(white: Values, *, seed: int = SEED) -> Any:
+    """(n, k) scaled features -> a fitted sklearn.ensemble.IsolationForest."""
     # Imported here: scikit-learn costs 110 MiB and judging does not need it.
     from sklearn.ensemble import IsolationForest
 
-    transform = QuantileNormal.fit(normal)
-    z = transform.apply(normal)
-    whitening = Whitening.fit(z)
-    estimator = IsolationForest(
+    return IsolationForest(
         n_estimators=TREES,
-        max_samples=min(MAX_SAMPLES, len(normal)),
+        max_samples=min(MAX_SAMPLES, len(white)),
         contamination=CONTAMINATION,
         random_state=seed,
-    ).fit(whitening.apply(z))
-    expert = ForestExpert(whitening, Forest.flatten(estimator))
+    ).fit(white)
+
+
+def assemble(
+    name: str,
+    version: str,
+    features: tuple[str, ...],
+    scaler: Scaler,
+    estimator: Any,
+    normal: Values,
+    held_out: Values | None,
+    *,
+    seed: int = SEED,
+) -> Fitted:
+    """A model from its parts; `normal` gives usual ranges and medoids, `held_out` the line."""
+    expert = ForestExpert(scaler.whitening, Forest.flatten(estimator))
     calibration = None
     if held_out is not None and len(held_out):
-        calibration = Calibration.fit(expert.oddness(transform.apply(held_out)))
+        calibration = Calibration.fit(expert.oddness(scaler.quantiles.apply(held_out)))
     low, high = np.percentile(normal, USUAL, axis=0)
     model = Model(
         name=name,
         version=version,
         features=features,
-        transform=transform,
+        transform=scaler.quantiles,
         experts=(expert,),
         calibration=calibration,
         low=low,
         high=high,
-        medoids=_medoids(z, seed),
+        medoids=_medoids(scaler.quantiles.apply(normal), seed),
     )
-    return Fitted(model, estimator, Scaler(transform, whitening))
+    return Fitted(model, estimator, scaler)
 
 
 def _medoids(z: Values, seed: int) -> Values:

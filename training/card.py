@@ -1,0 +1,99 @@
+"""The model card: what a model learned from, what it measures, what it can't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ml.model import Model
+from ml.registry import NAMES
+
+__all__ = ["card"]
+
+_ABOUT: Final[Mapping[str, str]] = {
+    "home": "Traffic of homes and small offices: phones, browsers, cameras, plugs, bridges.",
+    "industrial": "Traffic of a company network over several days, and of a plant that polls its "
+    "controllers by Modbus.",
+    "live": "Traffic of one network, learned there.",
+}
+
+
+def card(model: Model) -> str:
+    """Markdown of the README beside the model's files."""
+    manifest = model.manifest
+    training, threshold = manifest["training"], manifest["threshold"]
+    names = NAMES[model.name]
+    sklearn = manifest["libraries"]["scikit-learn"]
+    lines = [
+        f"# The {model.name} model, version {model.version}",
+        "",
+        f"{_ABOUT[model.name]} {len(model.features)} features a flow "
+        f"(`{names.order}`; definitions in docs/features.md), learned without a single attack.",
+        "",
+        "## How",
+        "Mid-rank quantile-normal transform, whitening, then an isolation forest "
+        f"({manifest['parameters']['n_estimators']} trees of at most "
+        f"{manifest['parameters']['max_samples']:,} flows, contamination "
+        f"{manifest['parameters']['contamination']}, random_state "
+        f"{manifest['parameters']['random_state']}). A score is log10 of the share of normal flows "
+        "at least as odd, counted on flows that were never fitted; a flow is voted ANOMALY below "
+        f"{threshold['threshold']} (forest's own score below {threshold['raw_threshold']}). On "
+        "another network that line means nothing: before this model votes there, its scores are "
+        "counted anew on the first 500 flows seen.",
+        "",
+        "## Learned from",
+        f"{training['flows']:,} flows fitted, {training['held_out']:,} held out for the line "
+        f"({training['split']}). Flows of one packet are left out.",
+        "",
+        "| source | flows | licence | citation |",
+        "|---|---|---|---|",
+        *(
+            f"| {source['name']} | {source['flows']:,} | {source['licence']} | "
+            f"{source['citation'] or '-'} |"
+            for source in training["sources"]
+        ),
+        "",
+        _taken(training) + "The traffic itself is not part of this model and is not shipped "
+        "with it.",
+        "",
+        "## Measured",
+        *(_rows(manifest["figures"]) or ["Nothing: the data was too little to split."]),
+        "",
+        "Figures of the forest alone, on flows it never saw. Per-flow models from elsewhere miss "
+        "scans and floods whose single flows look ordinary, and password guessing whose flows look "
+        "like logins; window patterns and the live model see those. Content attacks (SQL "
+        "injection, cross-site scripting) are invisible in flows.",
+        "",
+        "## Files",
+        "`model.npz` and `manifest.json` are what the program loads (arrays only, sha256 "
+        f"checked). For people: `joblib.load('{names.scaler}')` and "
+        f"`joblib.load('{names.forest}')` with scikit-learn {sklearn}; "
+        "`forest.score_samples(scaler.transform(X))` is the raw score. Open them only where you "
+        "trust their origin: joblib files can run code.",
+        "",
+        f"Train anew: `python3 run.py train {model.name} --data DIR`; it also makes "
+        f"`{names.scaled}`, the scaled training flows, which is not shipped.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _taken(training: Mapping[str, Any]) -> str:
+    if training["most_of_one"] is None:
+        return ""
+    return f"Of one device or capture at most {training['most_of_one']:,} flows are taken. "
+
+
+def _rows(figures: Mapping[str, Any], indent: str = "") -> list[str]:
+    return [line for name, value in figures.items() for line in _row(name, value, indent)]
+
+
+def _row(name: str, value: Any, indent: str) -> Iterator[str]:
+    words = name.replace("_", " ")
+    if isinstance(value, Mapping):
+        yield f"{indent}- {words}:"
+        yield from _rows(value, indent + "  ")
+    elif isinstance(value, list):
+        yield f"{indent}- {words}: {', '.join(str(one) for one in value)}"
+    else:
+        yield f"{indent}- {words}: {value}"

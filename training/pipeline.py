@@ -1,0 +1,192 @@
+"""The four steps from data to a model's folder, which the scripts of this folder call.
+
+    extract  -> flow_features.csv, sources.json      what is learned from
+    scale    -> the scaler, X_scaled.npy             its transform, fitted on the part to fit
+    forest   -> the isolation forest
+    finish   -> threshold, model.npz, manifest.json, README.md in the model's folder
+
+A step reads what the step before it left in the work folder.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+import joblib
+import numpy as np
+import pandas as pd
+
+from errors import InputError, ModelError, UsageError
+from ml.model import SEED, Model, assemble, fit_forest, fit_scaler
+from ml.registry import MANIFEST, NAMES, save, write_atomically
+from training.card import card
+from training.datasets import FEATURES_OF, Flows, read_attacks, read_normal
+from training.figures import figures
+
+__all__ = ["DATA", "MODELS_FOLDER", "WEIGHT", "extract", "finish", "forest", "scale", "train"]
+
+log = logging.getLogger("secureflux.training")
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+DATA: Final = ROOT.parent / "shared" / "data"
+MODELS_FOLDER: Final = ROOT / "ml" / "models"
+WORK: Final = ROOT / "build" / "training"
+
+MOST_OF_ONE: Final = 1000
+"""Flows taken of one device or capture: one chatty bridge must not be what normal means."""
+HELD_OUT: Final = 0.25
+"""Part of the flows, in whole devices, captures or days, that is never fitted and sets the line."""
+WEIGHT: Final = 0.1
+"""The part of the false-alarm budget a model from elsewhere may spend (DETECTION budget rule)."""
+
+
+def extract(name: str, data: Path, work: Path) -> None:
+    """Step 1: normal flows of two packets or more, as a table one can open."""
+    flows = _capped(read_normal(name, data))
+    frame = pd.DataFrame(flows.values, columns=list(FEATURES_OF[name]))
+    frame["group"] = flows.groups
+    frame["part"] = np.where(_held_out(name, flows), "held out", "fit")
+    work.mkdir(parents=True, exist_ok=True)
+    write_atomically(work / _table_name(name), frame.to_csv(index=False).encode())
+    sources = {"data": data.name, "sources": list(flows.sources)}
+    write_atomically(work / "sources.json", json.dumps(sources, indent=2).encode())
+    log.info("Step 1: %d flows of %d groups.", len(frame), frame["group"].nunique())
+
+
+def scale(name: str, work: Path) -> None:
+    """Step 2: the transform, learned from the part to fit."""
+    normal, _ = _parts(name, work)
+    scaler = fit_scaler(normal)
+    joblib.dump(scaler, work / NAMES[name].scaler)
+    np.save(work / _scaled_name(name), scaler.transform(normal))
+    log.info("Step 2: %d flows scaled.", len(normal))
+
+
+def forest(name: str, work: Path) -> None:
+    """Step 3: the isolation forest on the scaled flows."""
+    estimator = fit_forest(_loaded(work, _scaled_name(name), np.load))
+    joblib.dump(estimator, work / NAMES[name].forest)
+    log.info("Step 3: %d trees grown.", len(estimator.estimators_))
+
+
+def finish(name: str, data: Path, work: Path, out: Path) -> Model:
+    """Step 4: the line from the flows never fitted, the figures, and the model's files in `out`."""
+    normal, held_out = _parts(name, work)
+    fitted = assemble(
+        name,
+        _next_version(out),
+        FEATURES_OF[name],
+        # Both were written by the steps before this one; no other joblib file is ever opened.
+        _loaded(work, NAMES[name].scaler, joblib.load),
+        _loaded(work, NAMES[name].forest, joblib.load),
+        normal,
+        held_out,
+    )
+    training = {
+        "flows": len(normal),
+        "held_out": len(held_out),
+        "split": "by day" if name == "industrial" else "by device and capture",
+        "seed": SEED,
+        "most_of_one": None if name == "industrial" else MOST_OF_ONE,
+        **json.loads(_loaded(work, "sources.json", Path.read_text)),
+    }
+    frame = _frame(name, work)
+    labels = np.full(len(frame), "normal")
+    flows = Flows(
+        frame[list(FEATURES_OF[name])].to_numpy(np.float64),
+        frame["group"].to_numpy(str),
+        labels,
+        (),
+    )
+    measured = figures(name, flows, read_attacks(name, data))
+    model = save(fitted, out, weight=WEIGHT, training=training, figures=measured)
+    scaled = io.BytesIO()
+    np.save(scaled, _loaded(work, _scaled_name(name), np.load).astype(np.float32))
+    write_atomically(out / _scaled_name(name), scaled.getvalue())
+    write_atomically(out / "README.md", card(model).encode())
+    log.info("Step 4: model %s, version %s, is in %s.", name, model.version, out)
+    return model
+
+
+def train(name: str, data: Path = DATA, out: Path | None = None) -> Model:
+    """All four steps of the home or the industrial model; the new model, saved in `out`."""
+    if name not in ("home", "industrial"):
+        raise UsageError(f"There is no training of a model {name} from data.")
+    work = WORK / name
+    extract(name, data, work)
+    scale(name, work)
+    forest(name, work)
+    return finish(name, data, work, out or MODELS_FOLDER / name)
+
+
+def _capped(flows: Flows) -> Flows:
+    if set(flows.groups.tolist()) >= {"Monday", "Tuesday"}:
+        return flows  # days of one network, none of them one device
+    kept = np.zeros(len(flows), bool)
+    rng = np.random.default_rng(SEED)
+    for group in np.unique(flows.groups):
+        kept[rng.permutation(np.flatnonzero(flows.groups == group))[:MOST_OF_ONE]] = True
+    return flows.where(kept)
+
+
+def _held_out(name: str, flows: Flows) -> Any:
+    """(n,) bool: whole groups that set the line; the last day where there are days."""
+    groups = np.unique(flows.groups)
+    if "Wednesday" in groups:
+        # Of the two Modbus captures the smaller one.
+        plants = [group for group in groups if group.startswith("capture ")]
+        smallest = min(plants, key=lambda group: int((flows.groups == group).sum()), default="")
+        return np.isin(flows.groups, ("Wednesday", smallest))
+    if len(groups) == 1:
+        # One capture: its end is the nearest there is to another day.
+        return np.arange(len(flows)) >= round((1 - HELD_OUT) * len(flows))
+    held = np.zeros(len(flows), bool)
+    for group in np.random.default_rng(SEED).permutation(groups)[:-1]:
+        if held.mean() >= HELD_OUT:
+            break
+        held |= flows.groups == group
+    return held
+
+
+def _table_name(name: str) -> str:
+    return f"{name}_flow_features.csv"
+
+
+def _scaled_name(name: str) -> str:
+    return NAMES[name].scaled or "X_scaled.npy"
+
+
+def _frame(name: str, work: Path) -> Any:
+    return _loaded(
+        work, _table_name(name), lambda path: pd.read_csv(path, float_precision="round_trip")
+    )
+
+
+def _parts(name: str, work: Path) -> tuple[Any, Any]:
+    """(flows to fit, flows held out), each (n, k) float64."""
+    frame = _frame(name, work)
+    values = frame[list(FEATURES_OF[name])].to_numpy(np.float64)
+    held = (frame["part"] == "held out").to_numpy()
+    return values[~held], values[held]
+
+
+def _loaded(work: Path, name: str, read: Any) -> Any:
+    try:
+        return read(work / name)
+    except FileNotFoundError:
+        raise InputError(
+            f"There is no {name} in {work}: run the steps before this one first."
+        ) from None
+
+
+def _next_version(out: Path) -> str:
+    try:
+        return str(int(json.loads((out / MANIFEST).read_text())["version"]) + 1)
+    except FileNotFoundError:
+        return "1"
+    except (ValueError, KeyError) as error:
+        raise ModelError(f"{out / MANIFEST} is damaged; remove it to train anew.") from error
