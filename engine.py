@@ -173,7 +173,8 @@ class Engine:
     @property
     def now(self) -> float:
         """The time the pages count from, epoch seconds: packet time in a replay."""
-        return self.analysis.last_ns / 1e9 if self.mode == "replay" else time.time()
+        last_ns = self.analysis.last_ns
+        return last_ns / 1e9 if self.mode == "replay" and last_ns else time.time()
 
     @property
     def sample(self) -> bool:
@@ -292,11 +293,17 @@ class Engine:
         # A cold first compile takes some seconds; a batch never takes as long as this.
         stuck = alive and self._ready.is_set() and self._thread.is_alive() and age_s > 30
         status = self.capture_status()
+        threads = {"analysis": {"alive": alive, "age_s": round(age_s, 3)}}
+        with self._source_lock:
+            source = self._source
+        if self.mode == "live" and source is not None:
+            beat_s = source.status().beat_s
+            threads["capture"] = {"alive": True, "age_s": round(time.monotonic() - beat_s, 3)}
         return {
             "ok": alive and not stuck and self._failure is None and bool(store.get("ok", True)),
             "version": VERSION,
             "uptime_s": round(time.time() - self._started, 1),
-            "threads": {"analysis": {"alive": alive, "age_s": round(age_s, 3)}},
+            "threads": threads,
             "store": store,
             "capture": {
                 name: status[name]

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from capture import CaptureStatus, read_capture
 
 from batches import FrameBatch
+from capture import CaptureStatus, read_capture
 
 __all__ = ["Replay"]
 
@@ -72,7 +72,7 @@ class Replay:
 
     def status(self) -> CaptureStatus:
         return CaptureStatus(
-            state="replay",
+            state="off" if self.finished else "capturing",
             interface=self._name,
             since=self._since,
             received=self._received,
@@ -80,6 +80,9 @@ class Replay:
             interface_drops=0,
             queue_drops=0,
             error=" ".join(self.damages) or None,
+            gaps=0,
+            gap_s=0.0,
+            beat_s=time.monotonic(),
         )
 
     def _read_slices(self) -> Iterator[FrameBatch]:

@@ -1,0 +1,139 @@
+"""What was acknowledged survives `kill -9` in the middle of admin actions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "data" / "demo" / "home.pcap.gz"
+DEADLINE_S = 120.0
+
+
+class Server:
+    """The real program in a second process."""
+
+    def __init__(self, process: subprocess.Popen[str], address: str, told: list[str]) -> None:
+        self.process = process
+        self.address = address
+        self.told = told
+
+    def ask(self, path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.address + path, data)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+    def wait_for(self, path: str, accept: Any) -> Any:
+        """Ask until the answer is accepted; a bound, not a pace, is what fails."""
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            found = self.ask(path)
+            if accept(found):
+                return found
+            assert time.monotonic() < deadline, f"{path} never came to it: {str(found)[:500]}"
+            threading.Event().wait(0.05)
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[Server]:
+    process = subprocess.Popen(
+        [sys.executable, "app.py", *arguments, "--port", "0"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ.copy(),
+    )
+    try:
+        told: list[str] = []
+        assert process.stdout is not None
+        for line in process.stdout:
+            told.append(line.strip())
+            if "Running on" in line:
+                break
+        else:
+            pytest.fail(f"the program ended before it served: {told}")
+        yield Server(process, told[-1].split("Running on ")[1], told)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(20)
+
+
+def test_acknowledged_actions_survive_a_kill(tmp_path: Path) -> None:
+    data = ("--data-dir", str(tmp_path))
+    acknowledged: dict[str, list[str]] = {}
+    with running("replay", str(DEMO), *data) as server:
+        alerts = server.wait_for("/alerts_data", lambda found: len(found) >= 3)
+        server.wait_for(
+            "/api/live_status", lambda found: "end is reached" in found["capture"]["sentence"]
+        )
+        alerts = server.ask("/alerts_data")
+        victim = threading.Timer(0.5, server.process.send_signal, [signal.SIGKILL])
+        closed = server.ask(f"/api/alerts/{alerts[0]['id']}/close", {"verdict": "real"})
+        marked = server.ask("/mark_false_positive", {"id": alerts[1]["id"]})
+        assert closed["alert"]["status"] == "CLOSED"
+        assert marked["removed"] is True
+        victim.start()
+        try:
+            for number in range(100_000):
+                one = alerts[2 + number % (len(alerts) - 2)]["id"]
+                text = f"note {number}"
+                server.ask(f"/api/alerts/{one}/note", {"text": text})
+                acknowledged.setdefault(one, []).append(text)
+        except (urllib.error.URLError, ConnectionError, OSError, json.JSONDecodeError):
+            pass
+        assert server.process.wait(20) == -signal.SIGKILL
+    assert sum(map(len, acknowledged.values())) > 5
+    for path in tmp_path.glob("*.json"):
+        json.loads(path.read_text())
+    with running("serve", "--no-capture", *data) as server:
+        every = {a["id"]: a for a in server.ask("/alerts_data?status=all&limit=2000")}
+        assert every[alerts[0]["id"]]["status"] == "CLOSED"
+        assert every[alerts[0]["id"]]["verdict"] == "real"
+        assert every[alerts[1]["id"]]["status"] == "FALSE_POSITIVE"
+        for incident, texts in acknowledged.items():
+            kept = [note["text"] for note in every[incident]["notes"]]
+            assert [text for text in texts if text not in kept] == []
+        opened = [a for a in every.values() if a["status"] == "OPEN"]
+        assert f"[i] Loaded {len(opened)} OPEN alerts from disk" in server.told
+        undone = server.ask(f"/api/undo/{marked['undo']}", {})
+        assert undone["status"] == "success"
+        assert alerts[1]["id"] in {a["id"] for a in server.ask("/alerts_data")}
+
+
+def test_a_polite_end_is_quick_and_clean(tmp_path: Path) -> None:
+    with running("serve", "--no-capture", "--data-dir", str(tmp_path)) as server:
+        server.wait_for("/health", lambda found: found["threads"]["analysis"]["alive"])
+        started = time.monotonic()
+        server.process.terminate()
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - started < 8
+
+
+def test_a_second_instance_is_refused_with_the_owner(tmp_path: Path) -> None:
+    data = ("serve", "--no-capture", "--data-dir", str(tmp_path))
+    with running(*data) as server:
+        second = subprocess.run(
+            [sys.executable, "app.py", *data, "--port", "0"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert second.returncode == 1
+        assert str(server.process.pid) in second.stderr
+        assert "Traceback" not in second.stderr

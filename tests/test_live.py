@@ -1,0 +1,170 @@
+"""Real packets between two network namespaces, captured by the running program."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_crash import ROOT, Server
+
+pytestmark = pytest.mark.live
+
+WATCHED = "192.168.77.1"
+OFFENDER = "192.168.77.66"
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+
+
+def _why_not() -> str | None:
+    if not sys.platform.startswith("linux"):
+        return "network namespaces are Linux's"
+    if os.geteuid() != 0:
+        return "making network namespaces needs root"
+    missing = [tool for tool in ("ip", "nmap", "ping", "curl") if shutil.which(tool) is None]
+    if missing:
+        return f"{', '.join(missing)} not installed"
+    return None
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[tuple[str, str]]:
+    """(namespace of the watched host, namespace of the offender), joined by a veth pair."""
+    reason = _why_not()
+    if reason:
+        pytest.skip(reason)
+    tag = f"{os.getpid() % 10000:04d}"
+    here, there = f"sfw{tag}", f"sfo{tag}"
+    try:
+        for name in (here, there):
+            _ip("netns", "add", name)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"network namespaces do not work here: {error.stderr}")
+    try:
+        _ip("link", "add", "wan0", "netns", here, "type", "veth", "peer", "name", "eth0", "netns", there)
+        for name, device, address in ((here, "wan0", WATCHED), (there, "eth0", OFFENDER)):
+            _ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
+            _ip("-n", name, "link", "set", device, "up")
+            _ip("-n", name, "link", "set", "lo", "up")
+        yield here, there
+    finally:
+        for name in (here, there):
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+class _Inside(Server):
+    """The program inside a namespace; asked by a curl in the same namespace."""
+
+    def __init__(self, namespace: str, process: subprocess.Popen[str], address: str) -> None:
+        super().__init__(process, address, [])
+        self.namespace = namespace
+
+    def ask(self, path: str, body: Any = None) -> Any:
+        import json
+
+        done = subprocess.run(
+            ["ip", "netns", "exec", self.namespace, "curl", "-sS", "--max-time", "10"]
+            + [self.address + path],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def watcher(two_hosts: tuple[str, str], tmp_path: Path) -> Iterator[_Inside]:
+    here, _ = two_hosts
+    process = subprocess.Popen(
+        ["ip", "netns", "exec", here, sys.executable, "app.py", "serve"]
+        + ["--interface", "wan0", "--port", "0", "--data-dir", str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        told = []
+        assert process.stdout is not None
+        for line in process.stdout:
+            told.append(line.strip())
+            if "Running on" in line:
+                break
+        else:
+            pytest.fail(f"the program ended before it served: {told}")
+        assert any("Packet capture thread started" in line for line in told)
+        server = _Inside(here, process, told[-1].split("Running on ")[1])
+        server.wait_for(
+            "/api/live_status", lambda found: found["capture"]["state"] == "capturing"
+        )
+        yield server
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def _inside(namespace: str, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["ip", "netns", "exec", namespace, *command], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_real_traffic_and_a_real_scan(
+    two_hosts: tuple[str, str], watcher: _Inside, tmp_path: Path
+) -> None:
+    here, there = two_hosts
+    served = tmp_path / "www"
+    served.mkdir()
+    (served / "page.txt").write_text("hello " * 1000)
+    web = subprocess.Popen(
+        ["ip", "netns", "exec", here, sys.executable, "-m", "http.server", "8081"]
+        + ["--bind", WATCHED, "--directory", str(served)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        fetched = _inside(
+            there, "curl", "-sS", "--retry", "20", "--retry-connrefused", "--retry-delay", "1",
+            f"http://{WATCHED}:8081/page.txt",
+        )  # fmt: skip
+        assert fetched.stdout.startswith("hello")
+        assert _inside(there, "ping", "-c", "3", "-i", "0.2", WATCHED).returncode == 0
+
+        rows = watcher.wait_for(
+            "/captured_data",
+            lambda found: {"ICMP", "TCP"} <= {r["protocol"] for r in found if r["src_ip"] == OFFENDER},
+        )
+        page = next(r for r in rows if r["dst_port"] == 8081 and r["connection_state"] == "SF")
+        assert page["length"] > 6000
+        assert not [a for a in watcher.ask("/alerts_data") if a["pattern"] == "SRC_SCAN"]
+
+        started = time.monotonic()
+        scan = threading.Thread(
+            target=_inside, args=(there, "nmap", "-n", "-sS", "-p", "1-1000", "--max-rate", "400", WATCHED)
+        )
+        scan.start()
+        alerts = watcher.wait_for(
+            "/alerts_data", lambda found: any(a["pattern"] == "SRC_SCAN" for a in found)
+        )
+        told_after_s = time.monotonic() - started
+        scan.join()
+        incident = next(a for a in alerts if a["pattern"] == "SRC_SCAN")
+        assert incident["src_ip"] == OFFENDER
+        assert WATCHED in incident["targets"]
+        assert told_after_s < 10
+
+        capture = watcher.ask("/api/live_status")["capture"]
+        assert (capture["kernel_drops"], capture["queue_drops"], capture["table_drops"]) == (0, 0, 0)
+        assert capture["packets"] > 1000
+    finally:
+        web.terminate()
+        web.wait(10)
