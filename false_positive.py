@@ -1,4 +1,4 @@
-"""What marking an incident as a false positive would do; the preview and the action use it alike."""
+"""What marking an incident as a false positive does, worked out for preview and action alike."""
 
 from __future__ import annotations
 
