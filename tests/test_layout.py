@@ -31,9 +31,7 @@ EVERYONES = "batches compiled errors version addresses units words"
 ROOMS = {
     "settings": Room("settings"),
     "store": Room("store store_files"),
-    "capture": Room(
-        "capture capture_files frame_buffer interfaces libpcap packet_ring pcap_device", "settings"
-    ),
+    "capture": Room("capture", "settings"),
     "packets": Room("packets"),
     "flow_tracker": Room("flow_tracker flow_row flow_table", "packets"),
     "features": Room("features"),
