@@ -25,12 +25,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 KERNEL_SOURCES = (
     "batches.py",
     "compiled.py",
-    "frame_buffer.py",
+    "capture/buffer.py",
     "packets.py",
     "flow_table.py",
     "flow_row.py",
     "flow_tracker.py",
-    "patterns.py",
+    "window_table.py",
+    "window_attempts.py",
+    "window_rates.py",
+    "window_guesses.py",
+    "windows.py",
     "ml/forest.py",
 )
 """Every file with compiled functions: an edit in one of them must not leave a caller's cache
@@ -68,4 +72,5 @@ def compiled(function: F) -> F:
     counts are switched off (`_nrt`); with a dozen arrays handed from loop to helper they cost
     1.4 s a million packets in the flow tracker, against 0.15 s without.
     """
-    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=False)(function))
+    jit = cast(Any, numba).njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+    return cast(F, jit(function))

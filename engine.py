@@ -7,12 +7,11 @@ import threading
 import time
 from typing import Any, Final, Literal, Protocol
 
-import patterns
-
 import capture
 import flow_tracker
 import ml.forest
 import packets
+import patterns
 from analysis import Analysis
 from batches import FrameBatch
 from capture import Capture, CaptureStatus, Interface
@@ -234,11 +233,10 @@ class Engine:
             return f"No packet on {name} for {age_s:.0f} s."
         return f"Capturing on {name}."
 
-    def _told_remedy(self) -> dict[str, str] | None:
+    def _told_remedy(self) -> dict[str, str | None] | None:
         if self._remedy is None:
             return None
-        sentence, _, command = self._remedy.partition("`")
-        return {"sentence": sentence.strip(), "command": command.rstrip("`. ")}
+        return {"sentence": self._remedy, "command": capture.remedy_command()}
 
     def live_status(self) -> dict[str, Any]:
         """What GET /api/live_status answers."""

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import capture
+from capture.buffer import FrameBuffer
 from errors import CaptureError
-from frame_buffer import FrameBuffer
 from tests.captures import START_NS
 
 

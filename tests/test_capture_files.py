@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import capture
-import libpcap
-from capture_files import PcapReader, ScapyReader
+from capture import libpcap
+from capture.files import PcapReader, ScapyReader
 from errors import InputError
 from tests.captures import START_NS, Frame, content, pcap, pcapng, ring_block, some_frames, write
 
@@ -233,7 +233,7 @@ def run_python(script: str, *arguments: str, **environment: str) -> str:
 
 DIGEST = """
 import hashlib, sys, numpy as np, capture
-from frame_buffer import FrameBuffer, walk_block
+from capture.buffer import FrameBuffer, walk_block
 digest = hashlib.sha256()
 for path in sys.argv[2:]:
     for batch in capture.read_capture(path, snaplen=90):

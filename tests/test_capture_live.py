@@ -19,10 +19,9 @@ import psutil
 import pytest
 
 import capture
-import frame_buffer
-import libpcap
 from batches import FrameBatch
-from capture import Capture, SourceOpener, open_source
+from capture import Capture, SourceOpener, libpcap, open_source
+from capture import buffer as frame_buffer
 from errors import CaptureError
 
 
@@ -124,8 +123,10 @@ def wire() -> Iterator[Wire]:
         wire.remove()
 
 
-def open_ring(interface: str, bpf_filter: str, snaplen: int, frames: int) -> capture.FrameSource:
-    from packet_ring import RingSource
+def open_ring(
+    interface: str, bpf_filter: str, snaplen: int, frames: int
+) -> capture.live.FrameSource:
+    from capture.ring import RingSource
 
     return RingSource(interface, bpf_filter, snaplen, frames)
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import capture
-import frame_buffer
 from batches import FrameBatch
-from frame_buffer import FrameBuffer, callback, walk_block
+from capture import buffer as frame_buffer
+from capture.buffer import FrameBuffer, callback, walk_block
 from tests.captures import content, pcapng, ring_block, some_frames, write
 
 

@@ -19,10 +19,10 @@ from typing import IO, Any, Final, cast
 
 import numpy as np
 
-import libpcap
 from batches import FrameBatch
+from capture import libpcap
+from capture.buffer import FrameBuffer
 from errors import InputError
-from frame_buffer import FrameBuffer
 
 __all__ = ["CaptureFile", "PcapReader", "ScapyReader", "read_capture"]
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import psutil
 
-import libpcap
+from capture import libpcap
 
 __all__ = [
     "Interface",

@@ -1,8 +1,8 @@
-"""Frames in, FrameBatches out: from a live interface or from a file. The door of the room.
+"""A live capture: the frames of one interface, in a thread of its own, until it is stopped.
 
-A live capture runs in a thread of its own: libpcap (or, on Linux without it, the kernel's packet
-ring) -> FrameBuffer -> bounded queue -> `Capture.read`. Nothing is lost silently: what the
-interface, the kernel's buffer and our queue could not take is counted apart.
+libpcap (or, on Linux without it, the kernel's packet ring) -> FrameBuffer -> bounded queue ->
+`Capture.read`. Nothing is lost silently: what the interface, the kernel's buffer and our queue
+could not take is counted apart.
 """
 
 from __future__ import annotations
@@ -16,35 +16,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
 
-import frame_buffer
-import libpcap
 from batches import FrameBatch
-from capture_files import CaptureFile, read_capture
-from errors import CaptureError
-from frame_buffer import FrameBuffer
-from interfaces import (
-    Interface,
+from capture import buffer as frame_buffer
+from capture import libpcap
+from capture.buffer import FrameBuffer
+from capture.network_interfaces import (
     capture_remedy,
-    default_interface,
     interface_trouble,
-    interfaces,
     known_interfaces,
     remedy_command,
 )
+from errors import CaptureError
 
-__all__ = [
-    "Capture",
-    "CaptureFile",
-    "CaptureState",
-    "CaptureStatus",
-    "Interface",
-    "capture_remedy",
-    "default_interface",
-    "interfaces",
-    "read_capture",
-    "remedy_command",
-    "warm",
-]
+__all__ = ["Capture", "CaptureState", "CaptureStatus", "FrameSource", "open_source", "warm"]
 
 _log = logging.getLogger("secureflux.capture")
 
@@ -107,11 +91,11 @@ class CaptureStatus:
 def open_source(interface: str, bpf_filter: str, snaplen: int, frames: int) -> FrameSource:
     """The best source this system has. Raises CaptureError."""
     if libpcap.library() is not None:
-        from pcap_device import PcapSource
+        from capture.device import PcapSource
 
         return PcapSource(interface, bpf_filter, snaplen, frames)
     if sys.platform.startswith("linux"):
-        from packet_ring import RingSource
+        from capture.ring import RingSource
 
         return RingSource(interface, bpf_filter, snaplen, frames)
     raise CaptureError(

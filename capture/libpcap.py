@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from frame_buffer import FrameBuffer, callback
+from capture.buffer import FrameBuffer, callback
 
 __all__ = [
     "PERMISSION_DENIED",

@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from capture.buffer import FrameBuffer, walk_block
+from capture.network_interfaces import capture_remedy, remedy_command
 from errors import CaptureError
-from frame_buffer import FrameBuffer, walk_block
-from interfaces import capture_remedy, remedy_command
 
 __all__ = ["RingSource"]
 

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from scapy.config import conf
 
-import libpcap
+from capture import libpcap
+from capture.buffer import FrameBuffer
+from capture.network_interfaces import capture_remedy, remedy_command
 from errors import CaptureError
-from frame_buffer import FrameBuffer
-from interfaces import capture_remedy, remedy_command
 
 __all__ = ["PcapSource"]
 
