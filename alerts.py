@@ -371,6 +371,12 @@ class Incidents:
         with self._lock:
             return self._whitelist.entries()
 
+    @property
+    def hidden_by_whitelist(self) -> int:
+        """Findings and flows of trusted addresses that raised nothing since the start."""
+        with self._lock:
+            return self._gatherer.hidden_by_whitelist
+
     def set_whitelist(self, entries: Sequence[str]) -> Answer:
         """Replace the list: {"trusted_ips", "undo"}; UsageError names the first bad entry."""
         wanted = checked([*entries])

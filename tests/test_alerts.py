@@ -673,6 +673,7 @@ def test_a_trusted_address_raises_no_scan_or_anomaly_but_still_the_rest(room: Ro
     room.incidents.add_findings([finding(), finding(source="2001:db8::5")])
     room.incidents.add_flows([flow("r-1", source=SCANNER, extreme=True)])
     assert room.incidents.list() == []
+    assert room.incidents.hidden_by_whitelist == 3
     room.incidents.add_findings([finding("ARP_CONFLICT", pattern="NEW_SERVICE")])
     assert room.only()["rule_recommendation"]["action"] == "MONITOR_ONLY"
 
