@@ -77,23 +77,28 @@ class FirstSeen:
 
     def of(self, rows: Rows) -> list[Counted]:
         """The flows among `rows` ((n,) FLOW) that were not given before."""
-        fresh = np.ones(len(rows), np.bool_)
-        ends = rows["end_reason"]
-        for place, flow_id in enumerate(rows["id"].tolist()):
-            known = flow_id in self._provisional
-            fresh[place] = not known
-            if ends[place] > EndReason.QUIET:
-                if known:
-                    del self._provisional[flow_id]
-            elif not known:
-                self._provisional[flow_id] = None
-                if len(self._provisional) > PROVISIONAL_KEPT:
-                    self._provisional.popitem(last=False)
-        rows = _without_flood(rows[fresh])
+        fresh = [
+            self._is_new(flow_id, ended)
+            for flow_id, ended in zip(
+                rows["id"].tolist(), (rows["end_reason"] > EndReason.QUIET).tolist(), strict=True
+            )
+        ]
+        rows = _without_flood(rows[np.array(fresh, np.bool_)])
         sources = zip(rows["src_hi"].tolist(), rows["src_lo"].tolist(), strict=True)
         targets = zip(rows["dst_hi"].tolist(), rows["dst_lo"].tolist(), strict=True)
         times = (rows["last_ns"] / 1e9).tolist()
         return list(zip(sources, targets, times, strict=True))
+
+    def _is_new(self, flow_id: int, ended: bool) -> bool:
+        if flow_id in self._provisional:
+            if ended:
+                del self._provisional[flow_id]
+            return False
+        if not ended:
+            self._provisional[flow_id] = None
+            if len(self._provisional) > PROVISIONAL_KEPT:
+                self._provisional.popitem(last=False)
+        return True
 
 
 def _without_flood(rows: Rows) -> Rows:
