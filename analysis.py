@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from patterns import Windows
 from predict import Predictor
 
 from addresses import LocalNetworks, address_text
@@ -17,6 +16,7 @@ from batches import UNREAD_REASONS, FlowBatch, FlowRecord, FrameBatch
 from flow_log import FlowLog
 from flow_tracker import FlowTracker
 from packets import Decoder
+from patterns import Windows
 from settings import Settings
 from store import Store
 from traffic import Traffic

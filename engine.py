@@ -87,6 +87,7 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="analysis", daemon=True)
         self._beat = time.monotonic()
         self._failure: str | None = None
+        self._error: AppError | None = None
         self._started = time.time()
 
     # --- life -----------------------------------------------------------------------------------
@@ -112,6 +113,13 @@ class Engine:
         """Why the analysis has stopped, one sentence; None while it runs."""
         return self._failure
 
+    @property
+    def exit_code(self) -> int:
+        """What a command ends with: that of the error which stopped the analysis."""
+        if self._error is not None:
+            return self._error.exit_code
+        return 0 if self._failure is None else 1
+
     def _run(self) -> None:
         warm()
         self._ready.set()
@@ -121,7 +129,7 @@ class Engine:
                 self._loop()
                 break
             except AppError as error:
-                self._failure = str(error)
+                self._failure, self._error = str(error), error
                 log.error("%s", error)
                 break
             except Exception as error:

@@ -30,7 +30,7 @@ class FalsePositive(Body):
     src_ip: str | None = Field(default=None, max_length=100)
     dst_ip: str | None = Field(default=None, max_length=100)
     timestamp: str | None = Field(default=None, max_length=40)
-    scope: str | None = Field(default=None, max_length=200)
+    scope: Literal["narrow", "wide"] | None = None
     learn: bool | None = None
 
     @model_validator(mode="after")
@@ -49,6 +49,10 @@ class Note(Body):
     text: str = Field(min_length=1, max_length=2000)
 
 
+class PreviewWish(Body):
+    scope: Literal["narrow", "wide"] | None = None
+
+
 class Nothing(Body):
     pass
 
@@ -65,6 +69,7 @@ class SuppressionWish(Body):
     src_ip: str = Field(max_length=100)
     subpattern: str = Field(max_length=60)
     dst_ip: str | None = Field(default=None, max_length=100)
+    port: int | None = Field(default=None, ge=1, le=65535)
     reason: str = Field(default="", max_length=500)
 
 
@@ -93,6 +98,8 @@ def alerts_data(query: AlertQuery) -> Response:
         limit=query.limit,
         since=None if reset else query.since,
     )
+    if query.since is not None and not reset and len(found) >= query.limit:
+        seq = found[-1]["seq"]  # the rest comes with the next question
     return rows(found, seq=seq, reset=reset)
 
 
@@ -122,12 +129,13 @@ def mark_false_positive(body: FalsePositive) -> dict[str, Any]:
     blueprint,
     "/api/alerts/<alert_id>/false_positive/preview",
     method="POST",
-    body=Nothing,
+    body=PreviewWish,
     summary="What marking it would do",
     errors=CHANGES,
 )
-def preview(alert_id: str, body: Nothing) -> dict[str, Any]:
-    return _known(engine().analysis.incidents.preview_false_positive(alert_id), alert_id)
+def preview(alert_id: str, body: PreviewWish) -> dict[str, Any]:
+    found = engine().analysis.incidents.preview_false_positive(alert_id, body.scope)
+    return _known(found, alert_id)
 
 
 @endpoint(
@@ -221,12 +229,11 @@ def whitelist() -> dict[str, Any]:
     "/api/whitelist",
     method="POST",
     body=Trusted,
-    answer=Trusted,
     summary="Trust these addresses as well (address, CIDR, IPv6)",
     errors=CHANGES,
 )
 def add_trusted(body: Trusted) -> dict[str, Any]:
-    return {"trusted_ips": engine().analysis.incidents.add_trusted(body.trusted_ips)}
+    return engine().analysis.incidents.add_trusted(body.trusted_ips)
 
 
 @endpoint(
@@ -234,9 +241,8 @@ def add_trusted(body: Trusted) -> dict[str, Any]:
     "/api/whitelist",
     method="DELETE",
     body=Trusted,
-    answer=Trusted,
     summary="Trust these addresses no more",
     errors=CHANGES,
 )
 def remove_trusted(body: Trusted) -> dict[str, Any]:
-    return {"trusted_ips": engine().analysis.incidents.remove_trusted(body.trusted_ips)}
+    return engine().analysis.incidents.remove_trusted(body.trusted_ips)

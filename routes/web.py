@@ -17,7 +17,7 @@ from flask import Blueprint, Flask, Response, current_app, jsonify, render_templ
 from pydantic import BaseModel, ConfigDict, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from errors import AppError
+from errors import AppError, CaptureError, UsageError
 
 if TYPE_CHECKING:
     from engine import Engine
@@ -236,6 +236,8 @@ def _told(error: Exception) -> tuple[Response | str, int]:
     sentence = "Something went wrong here; the log has the details. Nothing was changed."
     if isinstance(error, RequestError):
         status, named, sentence = error.status, error.field, str(error)
+    elif isinstance(error, UsageError | CaptureError):
+        status, sentence = 400, str(error)
     elif isinstance(error, AppError):
         status, sentence = 409, str(error)
     elif isinstance(error, HTTPException):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alerts import Incidents
+from alerts.room import Incidents
 from batches import FlowRecord
 from errors import UsageError
 from store import Store

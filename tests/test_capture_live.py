@@ -20,8 +20,9 @@ import pytest
 
 import capture
 from batches import FrameBatch
-from capture import Capture, SourceOpener, libpcap, open_source
+from capture import Capture, libpcap
 from capture import buffer as frame_buffer
+from capture.live import FrameSource, SourceOpener, open_source
 from errors import CaptureError
 
 
@@ -123,9 +124,7 @@ def wire() -> Iterator[Wire]:
         wire.remove()
 
 
-def open_ring(
-    interface: str, bpf_filter: str, snaplen: int, frames: int
-) -> capture.live.FrameSource:
+def open_ring(interface: str, bpf_filter: str, snaplen: int, frames: int) -> FrameSource:
     from capture.ring import RingSource
 
     return RingSource(interface, bpf_filter, snaplen, frames)

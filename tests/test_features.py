@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from features import COLUMNS, FEATURES, HOME, INDUSTRIAL, LIVE, extras, matrix, select
-from tests.frames import ACK, PSH, SYN, at, ethernet, golden, ipv4, talk, udp
+from tests.frames import ACK, PSH, SYN, Frame, at, ethernet, golden, ipv4, talk, udp
 from tests.test_flow_tracker import flows_of
 
 GOLDEN = {
@@ -44,7 +44,7 @@ GOLDEN = {
 }
 
 
-def features_of(frames) -> dict[str, float]:
+def features_of(frames: list[Frame]) -> dict[str, float]:
     rows = flows_of(frames)
     assert len(rows) == 1
     return dict(zip(COLUMNS, matrix(rows)[0].tolist(), strict=True))
@@ -95,10 +95,7 @@ def test_udp_has_no_windows_and_no_flags() -> None:
 
 def test_an_empty_direction_has_no_smallest_packet() -> None:
     found = features_of(
-        [
-            at(t, ethernet(ipv4("10.0.0.1", "10.0.0.9", 17, udp(5000, 53, 30 + t))))
-            for t in (0, 9)
-        ]
+        [at(t, ethernet(ipv4("10.0.0.1", "10.0.0.9", 17, udp(5000, 53, 30 + t)))) for t in (0, 9)]
     )
     assert (found["Bwd Packet Length Min"], found["Min Packet Length"]) == (0, 30)
 
@@ -121,9 +118,7 @@ def test_identities_hold_in_every_flow() -> None:
     np.testing.assert_allclose(m["Flow Packets/s"], packets / seconds)
     np.testing.assert_allclose(m["Flow Bytes/s"], total / seconds)
     np.testing.assert_allclose(m["Packet Length Mean"], total / packets)
-    np.testing.assert_allclose(
-        m["Fwd IAT Total"], m["Fwd IAT Mean"] * (m["Total Fwd Packets"] - 1)
-    )
+    np.testing.assert_allclose(m["Fwd IAT Total"], m["Fwd IAT Mean"] * (m["Total Fwd Packets"] - 1))
 
 
 def test_lists_of_the_models() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.lib.recfunctions import repack_fields
 
 import flow_tracker
-from batches import FLOW, ConnectionState, EndReason, FlowBatch
+from batches import FLOW, ConnectionState, EndReason, FlowBatch, Rows
 from capture import read_capture
 from flow_tracker import FlowTracker
 from packets import Decoder
@@ -42,17 +42,17 @@ ROOT = Path(__file__).resolve().parents[1]
 SECOND = 1_000_000.0
 
 
-def flows_of(frames: Sequence[Frame], **options) -> np.ndarray:
-    tracker = FlowTracker(**{"capacity": 64, **options})
+def flows_of(frames: Sequence[Frame], capacity: int = 64) -> Rows:
+    tracker = FlowTracker(capacity=capacity)
     ended = tracker.track(Decoder().decode(batch_of(frames)))
     return np.concatenate([ended.rows, tracker.flush().rows])
 
 
-def reasons(rows) -> list[str]:
+def reasons(rows: Rows) -> list[str]:
     return [EndReason(code).name for code in rows["end_reason"]]
 
 
-def states(rows) -> list[str]:
+def states(rows: Rows) -> list[str]:
     return [ConnectionState(code).name for code in rows["connection_state"]]
 
 
@@ -209,6 +209,7 @@ def test_a_full_table_ends_the_longest_silent_flow_and_counts_it() -> None:
 
 # --- properties -----------------------------------------------------------------------------------
 
+Step = tuple[int, str, int, int, int]
 PACKETS = st.lists(
     st.tuples(
         st.integers(0, 3),  # which pair of hosts and ports
@@ -222,7 +223,7 @@ PACKETS = st.lists(
 )
 
 
-def built(packets: list[tuple[int, str, int, int, int]]) -> list[Frame]:
+def built(packets: list[Step]) -> list[Frame]:
     frames: list[Frame] = []
     now = 0.0
     for pair, way, flags, size, gap in packets:
@@ -233,7 +234,9 @@ def built(packets: list[tuple[int, str, int, int, int]]) -> list[Frame]:
 
 @settings(max_examples=150, deadline=None)
 @given(PACKETS, st.integers(1, 40), st.integers(2, 4))
-def test_the_same_flows_whatever_the_block_size(packets, block: int, capacity: int) -> None:
+def test_the_same_flows_whatever_the_block_size(
+    packets: list[Step], block: int, capacity: int
+) -> None:
     frames = built(packets)
     whole = flows_of(frames, capacity=capacity)
     tracker, decoder = FlowTracker(capacity=capacity), Decoder()
@@ -247,7 +250,7 @@ def test_the_same_flows_whatever_the_block_size(packets, block: int, capacity: i
 
 @settings(max_examples=150, deadline=None)
 @given(PACKETS)
-def test_every_packet_is_in_one_flow_or_late(packets) -> None:
+def test_every_packet_is_in_one_flow_or_late(packets: list[Step]) -> None:
     frames = built(packets)
     tracker = FlowTracker(capacity=8)
     ended = tracker.track(Decoder().decode(batch_of(frames))).rows

@@ -42,11 +42,7 @@ ROOMS = {
         "packets flow_tracker",
     ),
     "waf_rules": Room("waf_rules exports", "store"),
-    "alerts": Room(
-        "alerts alert_actions false_positive gather incidents ledger pairs suppressions undo "
-        "whitelist",
-        "patterns store waf_rules",
-    ),
+    "alerts": Room("alerts", "patterns store waf_rules"),
     "flow_log": Room("flow_log", "features store"),
     "engine": Room(
         "engine analysis replay summary traffic resource_usage",

@@ -51,7 +51,20 @@ def two_hosts() -> Iterator[tuple[str, str]]:
     except subprocess.CalledProcessError as error:
         pytest.skip(f"network namespaces do not work here: {error.stderr}")
     try:
-        _ip("link", "add", "wan0", "netns", here, "type", "veth", "peer", "name", "eth0", "netns", there)
+        _ip(
+            "link",
+            "add",
+            "wan0",
+            "netns",
+            here,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            there,
+        )
         for name, device, address in ((here, "wan0", WATCHED), (there, "eth0", OFFENDER)):
             _ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
             _ip("-n", name, "link", "set", device, "up")
@@ -103,9 +116,7 @@ def watcher(two_hosts: tuple[str, str], tmp_path: Path) -> Iterator[_Inside]:
             pytest.fail(f"the program ended before it served: {told}")
         assert any("Packet capture thread started" in line for line in told)
         server = _Inside(here, process, told[-1].split("Running on ")[1])
-        server.wait_for(
-            "/api/live_status", lambda found: found["capture"]["state"] == "capturing"
-        )
+        server.wait_for("/api/live_status", lambda found: found["capture"]["state"] == "capturing")
         yield server
     finally:
         process.terminate()
@@ -141,7 +152,9 @@ def test_real_traffic_and_a_real_scan(
 
         rows = watcher.wait_for(
             "/captured_data",
-            lambda found: {"ICMP", "TCP"} <= {r["protocol"] for r in found if r["src_ip"] == OFFENDER},
+            lambda found: (
+                {"ICMP", "TCP"} <= {r["protocol"] for r in found if r["src_ip"] == OFFENDER}
+            ),
         )
         page = next(r for r in rows if r["dst_port"] == 8081 and r["connection_state"] == "SF")
         assert page["length"] > 6000
@@ -149,7 +162,8 @@ def test_real_traffic_and_a_real_scan(
 
         started = time.monotonic()
         scan = threading.Thread(
-            target=_inside, args=(there, "nmap", "-n", "-sS", "-p", "1-1000", "--max-rate", "400", WATCHED)
+            target=_inside,
+            args=(there, "nmap", "-n", "-sS", "-p", "1-1000", "--max-rate", "400", WATCHED),
         )
         scan.start()
         alerts = watcher.wait_for(
@@ -163,7 +177,11 @@ def test_real_traffic_and_a_real_scan(
         assert told_after_s < 10
 
         capture = watcher.ask("/api/live_status")["capture"]
-        assert (capture["kernel_drops"], capture["queue_drops"], capture["table_drops"]) == (0, 0, 0)
+        assert (capture["kernel_drops"], capture["queue_drops"], capture["table_drops"]) == (
+            0,
+            0,
+            0,
+        )
         assert capture["packets"] > 1000
     finally:
         web.terminate()

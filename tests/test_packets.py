@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batches import UNREAD_REASONS, PacketKind
+from batches import UNREAD_REASONS, PacketBatch, PacketKind
 from packets import Decoder, decode_frames
 from tests.frames import (
     ACK,
@@ -27,14 +27,14 @@ from tests.frames import (
 TCP_FRAME = ethernet(ipv4("10.0.0.1", "10.0.0.2", 6, tcp(51000, 443, SYN, 5, 64240)))
 
 
-def decoded(*frames: bytes, link_type: int = 1):
+def decoded(*frames: bytes, link_type: int = 1) -> PacketBatch:
     decoder = Decoder()
     batch = decoder.decode(batch_of([at(i, frame) for i, frame in enumerate(frames)], link_type))
     assert decoder.frames == len(frames) == len(batch) + int(batch.unread.sum())
     return batch
 
 
-def reasons(batch) -> dict[str, int]:
+def reasons(batch: PacketBatch) -> dict[str, int]:
     return {name: int(n) for name, n in zip(UNREAD_REASONS, batch.unread, strict=True) if n}
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import waf_rules
-from incidents import PATTERNS, SEVERITIES, opened
+from alerts.record import PATTERNS, SEVERITIES, opened
 from tests.incident_evidence import T0
 
 SOURCE = "203.0.113.50"

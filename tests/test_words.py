@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import words
-from incidents import PATTERNS, opened
+from alerts.record import PATTERNS, opened
 from tests.incident_evidence import T0
 
 AMOUNTS = {

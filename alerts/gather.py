@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import words
-from batches import Finding, FlowRecord
-from incidents import (
+from alerts.ledger import Ledger
+from alerts.pairs import PairWindows
+from alerts.record import (
     CLOSED,
     FALSE_POSITIVE,
     KEPT,
@@ -36,10 +37,9 @@ from incidents import (
     remember,
     severity_rank,
 )
-from ledger import Ledger
-from pairs import PairWindows
-from suppressions import Suppressions
-from whitelist import Whitelist
+from alerts.suppressions import Suppressions
+from alerts.whitelist import Whitelist
+from batches import Finding, FlowRecord
 
 __all__ = ["Gatherer"]
 

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import words
+from alerts.false_positive import FalsePositive, plan
+from alerts.ledger import Ledger
+from alerts.record import CLOSED, FALSE_POSITIVE, OPEN, PATTERNS, Record, key_of, merged
+from alerts.suppressions import Suppressions, drawn_from
+from alerts.undo import UndoBook
 from batches import FlowRecord
 from errors import UsageError
-from false_positive import FalsePositive, plan
-from incidents import CLOSED, FALSE_POSITIVE, OPEN, PATTERNS, Record, key_of, merged
-from ledger import Ledger
-from suppressions import Suppressions, drawn_from
-from undo import UndoBook
 
 __all__ = ["Actions"]
 

@@ -15,16 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import words
-from alert_actions import Actions
+from alerts.actions import Actions
+from alerts.gather import Gatherer
+from alerts.ledger import Ledger, Outbox
+from alerts.pairs import HISTORY_HOURS, FirstSeen, HostHours, PairWindows
+from alerts.record import CLOSED, FALSE_POSITIVE, OPEN, SEVERITIES, Record, rate_at, severity_rank
+from alerts.suppressions import Suppressions
+from alerts.undo import UndoBook
+from alerts.whitelist import Whitelist, checked
 from batches import Finding, FlowBatch, FlowRecord
-from gather import Gatherer
-from incidents import CLOSED, FALSE_POSITIVE, OPEN, SEVERITIES, Record, rate_at, severity_rank
-from ledger import Ledger, Outbox
-from pairs import HISTORY_HOURS, FirstSeen, HostHours, PairWindows
 from store import Store
-from suppressions import Suppressions
-from undo import UndoBook
-from whitelist import Whitelist, checked
 
 __all__ = ["Incidents"]
 

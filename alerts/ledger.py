@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from alerts.record import CLOSED, KEPT, OPEN, Key, Record, Tally, is_odder, key_of
 from batches import FlowRecord
-from incidents import CLOSED, KEPT, OPEN, Key, Record, Tally, is_odder, key_of
 from store import Store
 
 __all__ = ["Ledger", "Outbox"]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import words
+from alerts.ledger import Ledger
+from alerts.record import OPEN, Record
+from alerts.suppressions import SCOPES, Suppression, drawn_from, hides
 from batches import FlowRecord
 from errors import UsageError
-from incidents import OPEN, Record
-from ledger import Ledger
-from suppressions import SCOPES, Suppression, drawn_from, hides
 
 __all__ = ["FalsePositive", "plan"]
 
