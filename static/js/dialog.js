@@ -105,7 +105,8 @@ export class Investigate {
     const severity = alert.severity.toLowerCase();
     this.#begin("alert", alert, severity, plain(alert.title), h("span", { title: exact(alert.first_time) }, `${span(alert.first_time, alert.last_time)}, ${plural(alert.count, "alert")}`));
     replace($("#inv-left"), incidentLeft(alert));
-    const ordered = [...(alert.models ?? [])].sort((a, b) => MODEL_ORDER.indexOf(a.name) - MODEL_ORDER.indexOf(b.name));
+    const judged = alert.models?.length ? alert.models : alert.worst ? flowModels(alert.worst) : [];
+    const ordered = [...judged].sort((a, b) => MODEL_ORDER.indexOf(a.name) - MODEL_ORDER.indexOf(b.name));
     replace($("#inv-right"), [models(ordered, severity, alert), rule(alert.rule ?? alert.rule_recommendation)].filter(Boolean));
     this.#foot(alert);
   }

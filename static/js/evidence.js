@@ -19,15 +19,16 @@ export function party(name, address, port) {
 
 /** How far outside its range a value lies, as a severity no worse than the incident's own. */
 function reach(deviation, severity) {
-  if (deviation.ratio === null || deviation.ratio === undefined) return "dot";
-  const wanted = deviation.ratio >= FAR ? 3 : deviation.ratio >= NEAR ? 2 : 1;
+  const { value, low, high, ratio } = deviation;
+  if (value >= low && value <= high) return "dot";
+  const wanted = ratio >= FAR ? 3 : ratio >= NEAR ? 2 : 1;
   return LEVELS[Math.min(wanted, LEVELS.indexOf(severity))];
 }
 
 function compared({ value, low, high, ratio }) {
-  if (ratio === null || ratio === undefined || (value >= low && value <= high)) return "within usual";
-  const times = Number.isFinite(ratio) && ratio < 1e6 ? `${number(ratio)}×` : "far";
-  return value > high ? `${times} usual top` : `${times} below usual`;
+  if (value >= low && value <= high) return "within usual";
+  if (!ratio || ratio > 1e6) return value > high ? "above usual" : "below usual";
+  return value > high ? `${number(ratio)}× usual top` : `${number(ratio)}× below usual`;
 }
 
 function deviationRow(deviation, severity) {
@@ -54,6 +55,9 @@ export function deviations(worst, severity) {
     list.map((deviation) => deviationRow(deviation, severity)));
 }
 
+/** "TCP, HTTPS"; the protocol alone where no port names a service. */
+export const protocolWords = ({ protocol, service }) => (service && service !== protocol ? `${protocol}, ${service}` : protocol);
+
 const fact = (name, ...value) => [h("dt", null, name), h("dd", null, value)];
 
 const STATES = { active: "still going on", quiet: "silent for now", fin: "closed by both sides", rst: "broken off", idle: "ended by silence", timeout: "goes on in another record", shutdown: "ended with the capture", evicted: "left a full table" };
@@ -62,7 +66,7 @@ export function flowFacts(record) {
   return h("dl", { class: "facts" },
     fact("From", party(record.names?.src, record.src_ip, record.src_port)),
     fact("To", party(record.names?.dst, record.dst_ip, record.dst_port)),
-    fact("Protocol", [record.protocol, record.service].filter(Boolean).join(", ")),
+    fact("Protocol", protocolWords(record)),
     fact("Size", `${bytes(record.bytes)} in ${plural(record.packets, "packet")}`),
     fact("Lasted", `${duration(record.duration_s)}, ${STATES[record.state] ?? record.state}`),
     fact("Connection", record.connection_state));
@@ -81,7 +85,7 @@ function incidentFacts(alert, worst) {
     fact("From", party(alert.names?.src, alert.src_ip, alone ? worst.src_port : null)),
     fact("To", targets.length > 1 ? [party(alert.names?.dst, alert.dst_ip), ` and ${count(targets.length - 1)} more`] : party(alert.names?.dst, alert.dst_ip, ports.length === 1 ? ports[0] : null)),
     ports.length > 1 ? fact(plural(ports.length, "Port").replace(/^\S+ /, ""), listed(ports)) : null,
-    worst ? fact("Protocol", [worst.protocol, worst.service].filter(Boolean).join(", ")) : null,
+    worst ? fact("Protocol", protocolWords(worst)) : null,
     worst ? fact(alert.count > 1 ? "Oddest flow" : "Size", `${bytes(worst.bytes)}, ${plural(worst.packets, "packet")}, ${duration(worst.duration_s)}`) : null,
     fact("Pattern", [...new Set([alert.pattern, alert.subpattern, alert.technique])].filter(Boolean).join(", ")));
 }
@@ -94,7 +98,7 @@ export function flowTable(records, shown = FLOWS_SHOWN, total = records.length, 
     h("td", null, party(record.names?.src, record.src_ip)),
     h("td", null, party(record.names?.dst, record.dst_ip, record.dst_port)),
     h("td", null, severityTag(record.severity, wordOf(record))),
-    h("td", { class: "p3" }, record.service ? `${record.protocol} ${record.service}` : record.protocol),
+    h("td", { class: "p3" }, protocolWords(record)),
     h("td", { class: "num" }, rarity(record.rarity)));
   body.append(...records.slice(0, shown).map(row));
   const foot = h("div", { class: "sub-foot" });
@@ -150,14 +154,14 @@ function modelRow(model, severity) {
 export function models(list, severity, { pattern = null } = {}) {
   const voting = list.filter((model) => model.vote !== "UNAVAILABLE");
   const against = list.filter((model) => model.vote === "ANOMALY");
-  const head = voting.length ? `${against.length} of ${list.length} models ${against.length === 1 ? "objects" : "object"}` : "No model votes yet";
+  const head = !list.length ? "No flow of it was judged" : voting.length ? `${against.length} of ${list.length} models ${against.length === 1 ? "objects" : "object"}` : "No model votes yet";
   const byModels = !pattern || pattern === "ANOMALY";
   return h("section", { class: "models" },
     h("div", { class: "models-head" }, h("h3", null, head), h("span", { class: "hint" }, byModels ? (against.length ? `so: ${severity}` : "") : `by ${pattern}: ${severity}`)),
     list.map((model) => modelRow(model, severity)));
 }
 
-const ACTIONS = { BLOCK_IP: "Block", RATE_LIMIT_IP: "Limit", MONITOR: "Watch" };
+const ACTIONS = { MONITOR_ONLY: "Watch", RATE_LIMIT_IP: "Limit", RATE_LIMIT_ENDPOINT: "Limit", TEMP_BLOCK_IP: "Block" };
 
 /** The recommended rule: a sentence, its parts, and the promise that nothing was applied. */
 export function rule(recommendation) {

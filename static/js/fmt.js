@@ -24,7 +24,7 @@ function scaled(value, steps) {
 }
 
 const SI = (unit, kilo = "k") => [[1, unit], [1e3, kilo + unit], [1e6, `M${unit}`], [1e9, `G${unit}`], [1e12, `T${unit}`]];
-const TIMES = [[1e-6, "µs"], [1e-3, "ms", 1e-4], [1, "s"], [60, "min"], [3600, "h"], [86400, "d"]];
+const TIMES = [[1e-6, "µs"], [1e-3, "ms", 1e-4], [1, "s", 0.1], [60, "min"], [3600, "h"], [86400, "d"]];
 
 export const bytes = (value) => scaled(value, SI("B"));
 export const bits = (value) => scaled(value, SI("bit/s"));
@@ -47,7 +47,7 @@ export function withUnit(value, unit) {
     case "packets/s": return `${number(value)} packets/s`;
     case "packets": return `${number(value)} ${value === 1 ? "packet" : "packets"}`;
     case "count": case "ratio": case "": case null: case undefined: return number(value);
-    default: return `${number(value)} ${unit}`;
+    default: return `${number(value)} ${value === 1 ? unit.replace(/s$/, "") : unit}`;
   }
 }
 

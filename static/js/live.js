@@ -261,7 +261,7 @@ setInterval(() => shell.status && showCaptureState(shell.status), 1000);
 shell.onStale.push((stale) => stale || (fullFetch = true));
 
 logs.start(first.flows, first.seq);
-alerts.start(first.alerts, first.seq);
+alerts.start(first.alerts, first.alerts_seq ?? first.seq);
 kept[state.tab] = state.filters;
 kept[state.tab === "logs" ? "alerts" : "logs"] = {};
 showTab();

@@ -151,7 +151,7 @@ export class Logs {
   }
 
   #row(record) {
-    const service = record.service || "";
+    const service = record.service !== record.protocol ? record.service : "";
     return h("tr", { role: "row", class: record.final_decision === "ALERT" ? "is-alert" : "" },
       h("td", { role: "cell", class: "t-time", title: exact(record.time) }, h("a", { class: "row-link", href: `/live?tab=logs&flow=${encodeURIComponent(record.id)}`, tabindex: "-1" }, hhmmss(record.time), h("span", { class: "dim ms" }, milliseconds(record.time)))),
       h("td", { role: "cell", class: "t-src" }, party(record.names?.src, record.src_ip)),

@@ -93,7 +93,7 @@ function incidentRow(incident) {
       h("p", null, rich(incident.short ?? incident.why))),
     h("div", { class: "incident-spark p2" }, spark(incident.rate, severity)),
     h("div", { class: "incident-count" }, h("strong", null, plural(incident.count, "alert")), h("span", { "data-age": incident.last_time, title: hhmm(incident.last_time) }, ago(incident.last_time))),
-    h("a", { class: "btn btn-plain btn-small", href: link(incident), "aria-label": `Open: ${plain(incident.title)}` }, "Open"));
+    h("a", { class: "btn btn-plain btn-small", "data-needs-server": true, href: link(incident), "aria-label": `Open: ${plain(incident.title)}` }, "Open"));
 }
 
 function showIncidents({ incidents, open_total: total, level }) {

@@ -9,6 +9,7 @@ import { tell, toast, undoLast } from "./toast.js";
 const root = document.documentElement;
 const product = root.dataset.product;
 const GONE_AFTER = 2;
+const SILENT_S = 60;
 const ANNOUNCE_EVERY_MS = 10000;
 
 export const shell = { status: null, stale: false, poller: null, onStale: [] };
@@ -103,7 +104,7 @@ let noticesShown = "";
 
 async function showNotices(status) {
   const { capture, notices = [] } = status;
-  const silent = capture.state === "trouble" && !capture.remedy;
+  const silent = !capture.remedy && (capture.state === "trouble" || (capture.state === "capturing" && capture.last_packet_age_s > SILENT_S));
   const key = JSON.stringify([notices, silent && capture.sentence]);
   if (key === noticesShown) return;
   noticesShown = key;
@@ -137,9 +138,11 @@ function showRemedy({ capture }) {
   $("[data-action=copy-command]", card).hidden = !capture.remedy.command;
 }
 
+/** Starts on the named interface, or on the one that holds the default route. */
 async function startCapture(name) {
   try {
-    const answer = await post("/api/capture/start", name ? { interface: name } : {});
+    const chosen = name || (await get("/api/interfaces")).find((one) => one.is_default)?.name;
+    const answer = await post("/api/capture/start", { interface: chosen ?? "" });
     toast(plain(answer?.sentence ?? answer?.capture?.sentence ?? "Capture starts."));
   } catch (error) {
     if ($("#remedy") && !$("#remedy").hidden && error instanceof ServerError) setText($("[data-remedy=answer]"), error.message);
@@ -216,7 +219,11 @@ function setStale(stale) {
   if (stale === shell.stale) return;
   shell.stale = stale;
   root.classList.toggle("stale", stale);
-  for (const node of $$("[data-needs-server]")) node.disabled = stale;
+  for (const node of $$("[data-needs-server]")) {
+    if (node.matches("a")) node.toggleAttribute("aria-disabled", stale);
+    else node.disabled = stale;
+    if (node.matches("a[aria-disabled]")) node.setAttribute("aria-disabled", "true");
+  }
   for (const listener of shell.onStale) listener(stale);
   if (!stale) {
     $("#bar-gone").hidden = true;
@@ -262,6 +269,7 @@ export function startShell({ status, tick, everyMs, onReturn }) {
     "try-now": () => shell.poller.now(),
   };
   document.addEventListener("click", (event) => {
+    if (event.target.closest("a[aria-disabled]")) event.preventDefault();
     const button = event.target.closest("[data-action]");
     if (button) actions[button.dataset.action]?.(event);
     for (const menu of $$("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
