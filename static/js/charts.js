@@ -1,7 +1,7 @@
 // All charts: inline SVG coloured by the tokens. Sizes along x are per cent where that is enough;
 // the timeline is drawn to the real width and again on resize, so that text never scales.
 import { h, markShape, plain, replace, s } from "./dom.js";
-import { hhmm, number, score as scoreWords, withUnit } from "./fmt.js";
+import { hhmm, hhmmss, number, score as scoreWords, withUnit } from "./fmt.js";
 
 const MAX_POINTS = 720;
 const SPARK_BINS = 20;
@@ -85,7 +85,7 @@ export class Timeline {
     const { start, step_s, values, low, high } = this.#data ?? { values: [] };
     return {
       head: ["Time", this.#options.name, "Usual"],
-      rows: values.map((value, i) => [hhmm(start + i * step_s), value === null ? "no data" : number(value), low === null ? "not known yet" : `${number(at(low, i))} – ${number(at(high, i))}`]).reverse(),
+      rows: values.map((value, i) => [step_s < 60 ? hhmmss(start + i * step_s) : hhmm(start + i * step_s), value === null ? "no data" : number(value), low === null ? "not known yet" : `${number(at(low, i))} – ${number(at(high, i))}`]).reverse(),
     };
   }
 

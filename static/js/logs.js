@@ -1,7 +1,7 @@
 // Realtime logs: flows as they are judged. Rows enter at the top only while nobody reads the list.
-import { $, h, icon, replace, setText, severityTag } from "./dom.js";
+import { $, h, icon, mark, replace, setText } from "./dom.js";
 import { list } from "./api.js";
-import { party, wordOf } from "./evidence.js";
+import { wordOf } from "./evidence.js";
 import { bytes, count, duration, exact, hhmmss, milliseconds, plural, rarity } from "./fmt.js";
 import { Rows } from "./table.js";
 
@@ -11,6 +11,15 @@ const ASKED = 200;
 const matchesText = (record, q) =>
   !q || [record.src_ip, record.dst_ip, record.names?.src, record.names?.dst, String(record.src_port), String(record.dst_port), record.service, record.protocol]
     .some((value) => value?.toLowerCase().includes(q));
+
+/** A cell with a name before its address, or the address alone. */
+function endCell(className, name, address, port) {
+  const tail = port ? `:${port}` : "";
+  const end = h("td", { role: "cell", class: className, title: address + tail }, h("b", null, name || address), name ? " " : null);
+  const rest = name ? address + tail : tail;
+  if (rest) end.append(h("span", { class: "dim" }, rest));
+  return end;
+}
 
 /** “Severity high, source 10.0.” */
 export function filterWords(filters) {
@@ -150,18 +159,21 @@ export class Logs {
     this.#flush();
   }
 
+  // 300 of these are in the page, so a row is made of as few elements as it can.
   #row(record) {
     const service = record.service !== record.protocol ? record.service : "";
+    const word = wordOf(record);
+    const cell = (name, attributes, ...children) => h("td", { role: "cell", ...attributes, class: name }, ...children);
     return h("tr", { role: "row", class: record.final_decision === "ALERT" ? "is-alert" : "" },
-      h("td", { role: "cell", class: "t-time", title: exact(record.time) }, h("a", { class: "row-link", href: `/live?tab=logs&flow=${encodeURIComponent(record.id)}`, tabindex: "-1" }, hhmmss(record.time), h("span", { class: "dim ms" }, milliseconds(record.time)))),
-      h("td", { role: "cell", class: "t-src" }, party(record.names?.src, record.src_ip)),
-      h("td", { role: "cell", class: "t-dst" }, party(record.names?.dst, record.dst_ip, record.dst_port)),
-      h("td", { role: "cell", class: "t-proto" }, h("span", { class: service ? "proto" : "" }, record.protocol), service && h("span", { class: "service" }, ` ${service}`), h("span", { class: "phone-only" }, `, ${bytes(record.bytes)} in ${duration(record.duration_s)}`)),
-      h("td", { role: "cell", class: "t-size num" }, bytes(record.bytes)),
-      h("td", { role: "cell", class: "t-lasted num p3", title: record.state === "active" || record.state === "quiet" ? "so far" : null }, duration(record.duration_s)),
-      h("td", { role: "cell", class: "t-decision" }, record.final_decision),
-      h("td", { role: "cell", class: "t-sev" }, severityTag(record.severity, wordOf(record))),
-      h("td", { role: "cell", class: "t-rare num" }, rarity(record.rarity)));
+      cell("t-time", { title: exact(record.time) }, hhmmss(record.time), h("span", { class: "dim ms" }, milliseconds(record.time))),
+      endCell("t-src", record.names?.src, record.src_ip),
+      endCell("t-dst", record.names?.dst, record.dst_ip, record.dst_port),
+      cell("t-proto", { "data-meta": `, ${bytes(record.bytes)} in ${duration(record.duration_s)}` }, record.protocol, service && h("span", { class: "dim" }, ` ${service}`)),
+      cell("t-size num", null, bytes(record.bytes)),
+      cell("t-lasted num p3", { title: record.state === "active" || record.state === "quiet" ? "so far" : null }, duration(record.duration_s)),
+      cell("t-decision", null, record.final_decision),
+      cell(`t-sev sev-${word.toLowerCase()}`, null, mark(word.toLowerCase()), word),
+      cell("t-rare num", null, rarity(record.rarity)));
   }
 
   async #showEmpty() {
