@@ -126,9 +126,8 @@ class Analysis:
             return
         verdicts = self.predictor.judge(flows)
         records = self.flow_log.records(flows, verdicts)
-        alerts = [record for record in records if record["final_decision"] == "ALERT"]
         self.incidents.count_flows(flows)
-        joined_later = self.incidents.add_flows(alerts) if alerts else {}
+        joined_later = self.incidents.add_flows(records)
         self.flow_log.put(records)
         self.flow_log.join(joined_later)
         if not final:

@@ -5,6 +5,7 @@ Interpreted (NUMBA_DISABLE_JIT=1) the same functions are plain Python and their 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -15,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import numba
 import numpy as np
 
-__all__ = ["KERNEL_SOURCES", "Int", "compiled"]
+__all__ = ["KERNEL_SOURCES", "Int", "compiled", "is_complete", "mark_complete"]
 
 Int: TypeAlias = int | np.int64
 """An integer inside the loops: interpreted, array elements stay numpy scalars."""
@@ -63,6 +64,21 @@ def _cache_folder() -> str:
 
 if "NUMBA_CACHE_DIR" not in os.environ:
     numba.config.CACHE_DIR = _cache_folder()  # type: ignore[attr-defined]
+
+
+def _mark() -> Path:
+    return Path(str(cast(Any, numba).config.CACHE_DIR)) / "complete"
+
+
+def is_complete() -> bool:
+    """Whether every loop was compiled before, so that warming only loads them."""
+    return _mark().exists()
+
+
+def mark_complete() -> None:
+    """Remember that every loop has been compiled; a folder that can't be written may forget."""
+    with contextlib.suppress(OSError):
+        _mark().touch()
 
 
 def compiled(function: F) -> F:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 from typing import Any, Final, Literal, Protocol
@@ -15,9 +17,10 @@ import patterns
 from analysis import Analysis
 from batches import FrameBatch
 from capture import Capture, CaptureStatus, Interface
+from compiled import is_complete, mark_complete
 from errors import AppError
 from replay import Replay
-from settings import Settings
+from settings import ROOT, Settings
 from store import Store
 from version import VERSION
 
@@ -42,12 +45,29 @@ class Source(Protocol):
 
 
 def warm() -> None:
-    """Compile (or load from the cache) every hot loop: no compilation under live traffic."""
+    """Compile (or load from the cache) every hot loop: no compilation under live traffic.
+
+    The very first time the two largest rooms are compiled side by side: compiling holds the
+    interpreter lock, so the second one takes a process of its own.
+    """
+    helper = None if is_complete() else _compile_beside("patterns")
     capture.warm()
     packets.warm()
     flow_tracker.warm()
-    patterns.warm()
     ml.forest.warm()
+    if helper is not None:
+        helper.wait()
+    patterns.warm()
+    mark_complete()
+
+
+def _compile_beside(room: str) -> subprocess.Popen[bytes] | None:
+    code = f"import {room}; {room}.warm()"
+    try:
+        return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
+    except OSError as error:
+        log.warning("Compiling %s beside the rest is not possible: %s", room, error)
+        return None
 
 
 class Engine:

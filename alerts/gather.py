@@ -99,6 +99,8 @@ class Gatherer:
         for flow in flows:
             if flow["final_decision"] == "ALERT":
                 self._flow(flow)
+            else:
+                self._attach(flow)
         worst = [item for item in self._worst.items() if item[0] in self._drafts]
         self._publish()
         return [w for w in worst if w[0] in self._ledger.records], self._joined_later
@@ -206,6 +208,17 @@ class Gatherer:
             self._hide(hidden, flow)
         elif flow["extreme"]:
             self._open_for(flow, "ANOMALY")
+
+    def _attach(self, flow: FlowRecord) -> None:
+        """A flow no model objects to still shows what a window counted; the first ones do."""
+        owner = self._owner(flow)
+        if owner is None or "window" not in owner["kinds"] or not self._covers(owner, flow):
+            return
+        if len(owner["flows"]) < KEPT and flow["id"] not in owner["flows"]:
+            draft = self._draft(owner["id"])
+            flow["incident"] = owner["id"]
+            add_flow(draft, flow, first_seen=True, carries=False)
+            self._ledger.keep_flow(owner["id"], {**flow}, self._ledger.worst(draft))
 
     def _owner(self, flow: FlowRecord) -> Record | None:
         """The open incident this flow belongs to, the best fitting one of its source."""

@@ -134,7 +134,8 @@ class Incidents:
             self._ledger.save(self._now())
 
     def add_flows(self, records: Sequence[FlowRecord]) -> dict[str, str]:
-        """Let ALERT flows open incidents or join them; sets `incident` in those that did.
+        """Let ALERT flows open incidents or join them; sets `incident` in those that did. Others
+        are shown with the window incident of their source.
 
         Returns {flow id: incident id} of flows given earlier that belong to one only now.
         """
