@@ -216,6 +216,12 @@ class Baseline:
             self._model = self._versions.go_back()
             self._generation += 1
 
+    def use(self, version: int) -> None:
+        """Serve a kept version by its number; ModelError where it is not there."""
+        with self._serving_lock:
+            self._model = self._versions.use(version)
+            self._generation += 1
+
     def reset(self) -> None:
         """Forget what was learned and begin anew; the versions stay to go back to."""
         with self._serving_lock:

@@ -121,6 +121,16 @@ class Versions:
             return model
         raise ModelError("There is no earlier version of the live model to go back to.")
 
+    def use(self, version: int) -> Model:
+        """That kept version serves from now on; ModelError where it is not kept or damaged."""
+        kept = self._kept()
+        if version not in kept:
+            listed = ", ".join(map(str, kept)) or "none"
+            raise ModelError(f"Version {version} of the live model is not kept (kept: {listed}).")
+        model = load(self._path(version))
+        self._serve(version)
+        return model
+
     def serve_none(self) -> None:
         """No version serves; all that are kept stay to go back to."""
         self._serving = None
