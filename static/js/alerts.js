@@ -183,7 +183,7 @@ export class Alerts {
         h("span", { class: "a-first dim", title: `First seen ${exact(alert.first_time)}` }, `since ${when(alert.first_time)}`)),
       h("td", { role: "cell", class: "a-what" },
         h("a", { class: "a-title", href: `/live?tab=alerts&alert=${encodeURIComponent(alert.id)}`, tabindex: "-1" }, title),
-        h("p", null, rich(alert.short ?? alert.why))),
+        h("p", { title: plain(alert.why) }, rich(alert.short ?? alert.why))),
       h("td", { role: "cell", class: "a-spark p2" }, spark(alert.rate, severity)),
       h("td", { role: "cell", class: "a-count num" },
         h("button", { type: "button", class: "unfold", "data-do": "unfold", "data-needs-server": true, "aria-expanded": String(this.#unfolded.has(alert.id)), "aria-label": `${plural(alert.count, "alert")}, show its flows: ${title}` }, h("strong", null, count(alert.count)), icon("chevron-down"))),

@@ -24,7 +24,7 @@ function scaled(value, steps) {
 }
 
 const SI = (unit, kilo = "k") => [[1, unit], [1e3, kilo + unit], [1e6, `M${unit}`], [1e9, `G${unit}`], [1e12, `T${unit}`]];
-const TIMES = [[1e-6, "µs"], [1e-3, "ms", 1e-4], [1, "s", 0.1], [60, "min"], [3600, "h"], [86400, "d"]];
+const TIMES = [[1e-6, "µs"], [1e-3, "ms"], [1, "s", 0.1], [60, "min"], [3600, "h"], [86400, "d"]];
 
 export const bytes = (value) => scaled(value, SI("B"));
 export const bits = (value) => scaled(value, SI("bit/s"));
@@ -41,7 +41,8 @@ export function duration(seconds) {
 export function withUnit(value, unit) {
   if (value === null || value === undefined) return NONE;
   switch (unit) {
-    case "us": return duration(value / 1e6);
+    // Parts of a millisecond read better beside a range in milliseconds.
+    case "us": return value >= 100 && value < 1000 ? `${number(value / 1000)} ms` : duration(value / 1e6);
     case "bytes": return bytes(value);
     case "bytes/s": return scaled(value, SI("B/s"));
     case "packets/s": return `${number(value)} packets/s`;

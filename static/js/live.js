@@ -195,12 +195,14 @@ const STATES = { READY: "Ready", CALIBRATING: "Calibrating", "WARMING UP": "Warm
 const version = (value) => (value === null || value === undefined ? null : /^\d+$/.test(value) ? `v${value}` : String(value));
 
 function modelLine(model, baseline) {
-  const built = [version(model.version), model.features && `${count(model.features)} features`];
+  let built = [version(model.version), model.features && `${count(model.features)} features`];
   let tail = model.sentence;
   if (model.name === "live") {
     if (baseline.phase === "TRAINED" && baseline.trained_at) tail = `trained ${hhmm(baseline.trained_at)}`;
-    else if (baseline.phase === "WARMING UP") tail = `${count(baseline.collected)} of ${count(baseline.needed)} flows`;
-    else tail = "training now";
+    else if (baseline.phase === "WARMING UP") {
+      built = [];
+      tail = `${count(baseline.collected)} of ${count(baseline.needed)} flows`;
+    } else tail = "training now";
   } else if (model.state === "CALIBRATING") tail = `${count(model.calibrated ?? 0)} of ${count(model.needed ?? 500)} flows`;
   else if (model.state === "READY") tail = null;
   const badge = model.name === "live" ? baseline.phase : (STATES[model.state] ?? model.state);

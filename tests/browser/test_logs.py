@@ -59,13 +59,13 @@ def test_typing_filters_and_escape_clears(page: Watched) -> None:
     shown = page.visit("/live?tab=logs", READY)
     shown.keyboard.press("/")
     shown.keyboard.type("udp")
-    shown.wait_for_function("location.search.includes('q=udp')")
+    shown.wait_for_function("() => location.search.includes('q=udp')")
     shown.wait_for_function(
-        "[...document.querySelectorAll('#flow-rows .t-proto')]"
+        "() => [...document.querySelectorAll('#flow-rows .t-proto')]"
         ".every(cell => /udp/i.test(cell.closest('tr').textContent))"
     )
     shown.keyboard.press("Escape")
-    shown.wait_for_function("!location.search.includes('q=')")
+    shown.wait_for_function("() => !location.search.includes('q=')")
 
 
 def test_a_flow_opens_and_leaves_by_back(server: Server, page: Watched) -> None:
@@ -85,4 +85,5 @@ def test_a_flow_opens_and_leaves_by_back(server: Server, page: Watched) -> None:
 def test_at_most_300_rows(server: Server, page: Watched) -> None:
     shown = page.visit("/live?tab=logs&decision=ALLOW", READY)
     count = shown.locator("#flow-rows tr[data-id]").count()
+    assert shown.evaluate("document.querySelectorAll('*').length") <= 6_000
     assert count == min(300, len(server.ask("/captured_data?decision=ALLOW&limit=2000")))

@@ -22,10 +22,15 @@ PAGES = {
 
 
 def violations(watched: Watched) -> list[str]:
-    """What axe-core finds; fails where it found nothing to look at."""
+    """What axe-core finds; fails where it found nothing to look at.
+
+    Of hundreds of rows that are all made alike it looks at the first ones.
+    """
     watched.page.evaluate(AXE)
-    found: dict[str, Any] = watched.page.evaluate("axe.run(document)")
-    assert len(found["passes"]) > 20, "axe-core did not run"
+    found: dict[str, Any] = watched.page.evaluate(
+        "axe.run({exclude: [['#flow-rows tr:nth-child(n + 20)']]})"
+    )
+    assert len(found["passes"]) > 10, "axe-core did not run"
     return [
         f"{one['id']}: {node['target']} {node['failureSummary']}"
         for one in found["violations"]
