@@ -249,6 +249,8 @@ def _told(error: Exception) -> tuple[Response | str, int]:
         }.get(status, error.description or error.name)
     else:
         current_app.logger.exception("%s %s failed", request.method, request.path)
-    if request.method == "GET" and request.accept_mimetypes.best == "text/html":
+    # Browsers ask for pages and some picture formats alike, programs for JSON or for anything.
+    wanted = request.accept_mimetypes.best_match(["application/json", "text/html"])
+    if request.method == "GET" and wanted == "text/html":
         return render_template("error.html", status=status, sentence=sentence), status
     return jsonify({"status": "error", "error": sentence, "field": named}), status
