@@ -8,8 +8,6 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from predict import Predictor
-
 from addresses import LocalNetworks, address_text
 from alerts import Incidents
 from batches import UNREAD_REASONS, FlowBatch, FlowRecord, FrameBatch
@@ -17,6 +15,7 @@ from flow_log import FlowLog
 from flow_tracker import FlowTracker
 from packets import Decoder
 from patterns import Windows
+from predict import Predictor
 from settings import Settings
 from store import Store
 from traffic import Traffic
@@ -64,7 +63,8 @@ class Analysis:
             window_seconds=settings.ALERT_WINDOW_SECONDS,
             local_networks=self.is_local,
             now=time.time,
-            alpha=settings.ALPHA,
+            # A fresh live model draws its line on few flows: it may object to twice as many.
+            alpha=2 * settings.ALPHA,
             describe_models=self.predictor.describe,
             learn=self._learn_false_positive,
             unlearn=self.predictor.forget_confirmed,

@@ -123,6 +123,7 @@ class Engine:
                 self._source.stop()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        self.analysis.predictor.close()
 
     def wait_finished(self, timeout_s: float | None = None) -> bool:
         """Wait until a replay has come to its end."""

@@ -122,13 +122,17 @@ def _raw(address: str) -> Raw:
 
 
 class PairWindows:
-    """Flows and alert flows of each (source, target) within the window."""
+    """Flows and alert flows of each (source, target) within the window.
+
+    alpha: the share of all normal flows that the models may object to.
+    """
 
     def __init__(self, window_s: float, alpha: float) -> None:
         self._window_s = window_s
         self._slot_s = window_s / _SLOTS
         self._alpha = alpha
         self._flows: OrderedDict[tuple[Raw, Raw], dict[int, int]] = OrderedDict()
+        self._all: dict[int, int] = {}
         self._alerts: OrderedDict[tuple[str, str], OrderedDict[str, FlowRecord]] = OrderedDict()
 
     def count(self, flows: Iterable[Counted]) -> None:
@@ -141,10 +145,11 @@ class PairWindows:
                     self._flows.popitem(last=False)
             else:
                 self._flows.move_to_end(pair)
-            slots[slot] = slots.get(slot, 0) + 1
-            if len(slots) > _SLOTS + 1:
-                for old in [s for s in slots if s < slot - _SLOTS]:
-                    del slots[old]
+            for counts in (slots, self._all):
+                counts[slot] = counts.get(slot, 0) + 1
+                if len(counts) > _SLOTS + 1:
+                    for old in [s for s in counts if s < slot - _SLOTS]:
+                        del counts[old]
 
     def add_alert(self, flow: FlowRecord) -> None:
         """Remember an ALERT flow of its pair; the same flow again replaces itself."""
@@ -170,7 +175,10 @@ class PairWindows:
         first_slot = int((newest - self._window_s) // self._slot_s)
         slots = self._flows.get((_raw(source), _raw(target)), {})
         flows = max(k, sum(n for slot, n in slots.items() if slot >= first_slot))
-        mean = self._alpha * flows
+        # A pair's own share would be too small a yardstick: what one device does rarely and
+        # always alike may use up the false alarms of the whole network.
+        everyone = sum(n for slot, n in self._all.items() if slot >= first_slot)
+        mean = self._alpha * max(flows, everyone)
         if poisson_tail(k, mean) >= PAIR_CHANCE:
             return None
         line = PAIR_ALERTS
