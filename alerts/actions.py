@@ -26,7 +26,7 @@ __all__ = ["Actions"]
 
 WEEK_S: Final = 7 * 86_400
 TEXT_LENGTH: Final = 2_000
-NOTES_KEPT: Final = 100
+NOTES_KEPT: Final = 500
 VERDICTS: Final = (None, "expected", "real")
 
 Step = dict[str, Any]
@@ -230,6 +230,10 @@ class Actions:
             record = self._ledger.records.get(incident_id)
             if record is None:
                 return None
+            if len(record["notes"]) >= NOTES_KEPT:
+                raise UsageError(
+                    f"An incident holds {NOTES_KEPT} notes; this one is full, nothing was changed."
+                )
             if not record["notes"] or record["notes"][-1]["text"] != kept:
                 self._change(record, {}, note=kept)
             return {"alert": self._view(self._ledger.records[incident_id])}

@@ -220,7 +220,7 @@ def test_live_status_and_overview(client: FlaskClient) -> None:
     assert status["capture"]["state"] == "replay"
     assert status["capture"]["packets"] > 50_000
     assert status["baseline"]["phase"] in ("WARMING UP", "LEARNING", "TRAINED")
-    assert [model["name"] for model in status["models"]] == ["live", "home", "industrial"]
+    assert {model["name"] for model in status["models"]} == {"live", "home", "industrial"}
     overview = get(client, "/api/overview")
     assert len(overview["figures"]) == 5
     assert len(overview["hours"]) == 24
