@@ -1,7 +1,7 @@
 // All charts: inline SVG coloured by the tokens. Sizes along x are per cent where that is enough;
 // the timeline is drawn to the real width and again on resize, so that text never scales.
 import { h, markShape, plain, replace, s } from "./dom.js";
-import { hhmm, hhmmss, number, score as scoreWords, withUnit } from "./fmt.js";
+import { hhmm, hhmmss, number, score as scoreWords, tick as tickWords, withUnit } from "./fmt.js";
 
 const MAX_POINTS = 720;
 const SPARK_BINS = 20;
@@ -270,29 +270,30 @@ export const hourRows = (hours) => ({
   rows: hours.map((hour) => [hhmm(hour.start), ...ORDER.map((key) => number(hour[key] || 0))]).reverse(),
 });
 
+const WHOLE = new Set(["count", "packets", "bytes"]);
+
 function scale(deviation) {
-  const { value, low, high, log } = deviation;
+  const { value, low, high, log, unit } = deviation;
   const positive = [value, low, high].filter((v) => v > 0);
   if (!log || !positive.length) {
     const bottom = Math.min(0, low, value);
     const top = Math.max(high, value) * 1.15 || 1;
     return { at: (v) => (v - bottom) / (top - bottom), ticks: niceTicks(top, 4).filter((t) => t <= top) };
   }
-  const least = Math.max(Math.min(...positive), Math.max(...positive) / 1e8);
+  const most = Math.max(...positive);
+  // A range that begins at 0 gets three decades below its end.
+  const least = Math.max(low > 0 ? Math.min(...positive) : Math.min(...positive, (high > 0 ? high : most) / 1e3), most / 1e8);
   let from = Math.log10(least);
-  let to = Math.log10(Math.max(...positive));
+  let to = Math.log10(most);
   const room = Math.max(0.3, (to - from) * 0.14);
   from -= room;
   to += room;
   const decades = [];
-  for (let e = Math.ceil(from); e <= Math.floor(to); e += 1) decades.push(10 ** e);
+  for (let e = WHOLE.has(unit) ? Math.max(0, Math.ceil(from)) : Math.ceil(from); e <= Math.floor(to); e += 1) decades.push(10 ** e);
   const every = Math.ceil(decades.length / 5);
   const at = (v) => (v <= 10 ** from ? 0 : (Math.log10(v) - from) / (to - from));
   return { at, ticks: decades.filter((_, i) => i % every === 0) };
 }
-
-// Decades of time read better in seconds: 100 s, not 1.67 min.
-const tickWords = (tick, unit) => (unit === "us" && tick >= 6e7 && tick < 1e11 ? `${number(tick / 1e6)} s` : withUnit(tick, unit));
 
 /** One deviation: its usual range as a box, the value as a mark, a line from the box's edge to it. */
 export function devBar(deviation, severity, words) {

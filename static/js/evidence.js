@@ -43,7 +43,8 @@ function deviationRow(deviation, severity) {
 }
 
 export function deviations(worst, severity) {
-  const list = (worst?.deviations ?? []).slice(0, MAX_DEVIATIONS);
+  const outside = ({ value, low, high }) => value < low || value > high;
+  const list = [...(worst?.deviations ?? [])].sort((a, b) => outside(b) - outside(a)).slice(0, MAX_DEVIATIONS);
   const words = worst?.explainability?.top_deviations ?? [];
   if (!list.length) {
     return words.length ? h("section", null, h("h3", null, "What is different"), h("ul", { class: "plain-list" }, words.map((word) => h("li", null, plain(word))))) : null;
@@ -166,7 +167,8 @@ const ACTIONS = { MONITOR_ONLY: "Watch", RATE_LIMIT_IP: "Limit", RATE_LIMIT_ENDP
 /** The recommended rule: a sentence, its parts, and the promise that nothing was applied. */
 export function rule(recommendation) {
   if (!recommendation?.action) return null;
-  const { action, scope, conditions = {}, sentence, dry_run: dry } = recommendation;
+  const { action, scope, conditions = {}, sentence, reason, dry_run: dry } = recommendation;
+  const watch = action === "MONITOR_ONLY";
   const words = sentence ?? `${ACTIONS[action] ?? action} **${scope?.value ?? ""}**${conditions.duration_seconds ? ` for ${duration(conditions.duration_seconds)}` : ""}`;
   const cells = dry
     ? [[count(dry.alerts), dry.alerts === 1 ? "alert" : "alerts"], [count(dry.normal_flows), "normal flows"], [`${number(dry.hours)} h`, "replayed"]]
@@ -184,7 +186,8 @@ export function rule(recommendation) {
     h("div", { class: "models-head" }, h("h3", null, "Recommended rule"), h("span", { class: "tag" }, "not applied")),
     h("p", { class: "rule-sentence" }, rich(words)),
     dry ? h("p", { class: "hint" }, "Dry run: what it would have matched") : null,
-    h("div", { class: "cells" }, cells.map(([value, label]) => h("div", { class: "cell" }, h("b", { title: value }, value), h("span", null, label)))),
+    watch && reason ? h("p", { class: "rule-reason" }, plain(reason).replace(/[.]?$/, ".")) : null,
+    watch && !dry ? null : h("div", { class: "cells" }, cells.map(([value, label]) => h("div", { class: "cell" }, h("b", { title: value }, value), h("span", null, label)))),
     h("p", { class: "hint" }, scope ? `Scope ${scope.type}, ${scope.value}; action ${action}.` : `Action ${action}.`),
     h("div", { class: "row-actions" }, copy, said));
 }

@@ -8,6 +8,7 @@ export function number(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return NONE;
   if (value === 0) return "0";
   const size = Math.abs(value);
+  if (size >= 9999.5) return Number(value.toPrecision(3)).toLocaleString("en-US");
   if (size >= 99.95) return Math.round(value).toLocaleString("en-US");
   const digits = Math.max(0, 2 - Math.floor(Math.log10(size)));
   return String(Number(value.toFixed(Math.min(digits, 6))));
@@ -32,6 +33,7 @@ export const bits = (value) => scaled(value, SI("bit/s"));
 /** A length of time in seconds: 0.6 ms, 14 min, 3.2 h. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return NONE;
+  if (seconds === 0) return "0 s";
   if (seconds >= 90 && seconds < 5400) return `${number(seconds / 60)} min`;
   if (seconds >= 60 && seconds < 90) return `${number(seconds)} s`;
   return scaled(seconds, TIMES);
@@ -54,9 +56,18 @@ export function withUnit(value, unit) {
 
 /** "40 kB – 14 MB", the unit once where both share it: "0.2 – 40 ms". */
 export function range(low, high, unit) {
+  if (low === 0) return `0 – ${withUnit(high, unit)}`;
   const [a, b] = [withUnit(low, unit), withUnit(high, unit)];
   const [ua, ub] = [a.split(" ").slice(1).join(" "), b.split(" ").slice(1).join(" ")];
   return ua === ub && ua ? `${a.split(" ")[0]} – ${b}` : `${a} – ${b}`;
+}
+
+/** A value beside an axis, short: 100 s, 10 k/s. */
+export function tick(value, unit) {
+  // Decades of time read better in seconds: 100 s, not 1.67 min.
+  if (unit === "us" && value >= 6e7 && value < 1e11) return `${number(value / 1e6)} s`;
+  const plain = { "packets/s": "/s", packets: "", count: "" }[unit];
+  return plain === undefined || value < 1000 ? withUnit(value, unit).replace("packets/s", "/s").replace(/ packets?$/, "") : scaled(value, SI(plain));
 }
 
 const pad = (n, width = 2) => String(n).padStart(width, "0");
@@ -113,7 +124,7 @@ export function rarity(rare) {
 /** What a model's rarity means, as a sentence. */
 export function raritySentence(rare, vote) {
   if (!rare) return "";
-  if (rare.beyond) return `Stranger than all ${count(rare.reference)} normal flows it learned.`;
+  if (rare.beyond) return `Stranger than all ${count(rare.reference)} normal flows it knows.`;
   if (!rare.n || rare.n < 2) return "As ordinary as most normal flows.";
   const n = count(twoDigits(Math.min(rare.n, rare.reference || rare.n)));
   return vote === "ANOMALY" ? `About 1 in ${n} normal flows is this strange.` : `Within its limit: about 1 in ${n} is like this.`;

@@ -38,7 +38,7 @@ function figure(one) {
   let bar = null;
   if (one.progress !== null && one.progress !== undefined) bar = progress(one.progress, `${one.label}: ${one.value}`);
   else if (one.now !== null && one.now !== undefined) bar = rangeBar({ ...one, words: `${one.label} ${one.value} ${one.unit ?? ""}, ${one.note ?? ""}`, outside: outside(one) });
-  return h("div", { class: "figure", "data-key": one.key }, label, value, bar, h("p", { class: "figure-note" }, one.note));
+  return h("div", { class: "figure", "data-key": one.key }, label, value, bar, h("p", { class: "figure-note", title: one.note }, one.note));
 }
 
 function progress(share, words) {
