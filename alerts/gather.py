@@ -212,7 +212,7 @@ class Gatherer:
     def _attach(self, flow: FlowRecord) -> None:
         """A flow no model objects to still shows what a window counted; the first ones do."""
         owner = self._owner(flow)
-        if owner is None or "window" not in owner["kinds"] or not self._covers(owner, flow):
+        if owner is None or "window" not in owner["kinds"] or not _shows(owner, flow):
             return
         if len(owner["flows"]) < KEPT and flow["id"] not in owner["flows"]:
             draft = self._draft(owner["id"])
@@ -427,3 +427,15 @@ class Gatherer:
                     "text": note,
                 },
             ]
+
+
+_FAILED: Final = ("S0", "REJ", "RST", "UNANSWERED")
+
+
+def _shows(incident: Record, flow: FlowRecord) -> bool:
+    """Whether an ordinary flow is one of those that the incident's window counted."""
+    if flow["protocol"] != incident["protocol"]:
+        return False
+    if incident["pattern"] == "SRC_SCAN":
+        return flow["connection_state"] in _FAILED
+    return flow["dst_port"] in incident["ports"] or not incident["ports"]
