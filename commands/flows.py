@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from addresses import address_text
-from batches import ConnectionState, EndReason, FlowBatch, Rows
+from batches import FLOW, ConnectionState, EndReason, FlowBatch, Rows
 from capture import read_capture
 from errors import InputError, UsageError
 from features import COLUMNS, FEATURES, extras, matrix, select
@@ -32,6 +33,15 @@ _SHOWN: Final = tuple(
     f.name for f in FEATURES if f.group in ("home", "industrial") or f.name.endswith("Flag Count")
 )
 _SHAPES: Final = tuple(name for name in COLUMNS if name not in _SHOWN)
+_TEXTS: Final = (
+    "flow_id",
+    "src_ip",
+    "dst_ip",
+    "protocol",
+    "timestamp",
+    "state",
+    "connection_state",
+)
 _PIECE: Final = 20_000
 
 
@@ -66,19 +76,30 @@ def _write_csv(pieces: Iterator[pd.DataFrame], path: Path) -> int:
             piece.to_csv(file, index=False, header=count == 0)
             count += len(piece)
         if count == 0:
-            flow_table(FlowBatch(FlowTracker(capacity=2).flush().rows)).to_csv(file, index=False)
+            _no_flows().to_csv(file, index=False)
     return count
 
 
 def _write_parquet(pieces: Iterator[pd.DataFrame], path: Path) -> int:
     count = 0
-    empty = flow_table(FlowTracker(capacity=2).flush())
-    schema = pa.Schema.from_pandas(empty, preserve_index=False)
+    schema = pa.schema([(name, _arrow_type(name)) for name in _no_flows().columns])
     with pq.ParquetWriter(path, schema) as writer:
         for piece in pieces:
             writer.write_table(pa.Table.from_pandas(piece, schema=schema, preserve_index=False))
             count += len(piece)
     return count
+
+
+def _no_flows() -> pd.DataFrame:
+    """The columns without a row."""
+    return flow_table(FlowBatch(np.empty(0, FLOW)))
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    """Types that do not depend on what is in the first rows."""
+    if name in _TEXTS:
+        return pa.string()
+    return pa.int32() if name in ("src_port", "dst_port") else pa.float64()
 
 
 def _pieces(paths: list[Path], settings: Settings) -> Iterator[pd.DataFrame]:

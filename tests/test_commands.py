@@ -1,0 +1,117 @@
+"""The command line as a person uses it: results, exit codes, one sentence on an error."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.frames import golden, write_pcap
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "app.py", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_flows_as_csv_and_parquet(tmp_path: Path) -> None:
+    capture = write_pcap(tmp_path / "golden.pcap", golden())
+    for name in ("out.csv", "out.parquet"):
+        run("flows", capture, "--out", tmp_path / name)
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert list(table.columns[:7]) == (
+        ["flow_id", "src_ip", "src_port", "dst_ip", "dst_port", "protocol", "timestamp"]
+    )
+    row = table.iloc[0]
+    assert (row["src_ip"], row["dst_port"], row["protocol"]) == ("10.0.0.1", 443, "TCP")
+    assert row["timestamp"] == "2023-11-14T22:13:20.000000Z"
+    assert row["Fwd IAT Std"] == pytest.approx(19950.02088553627)
+    assert (row["state"], row["connection_state"], row["PSH Flag Count"]) == ("rst", "RST", 2)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "out.parquet"), table, check_dtype=False, check_exact=False
+    )
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_an_empty_capture_gives_an_empty_table(tmp_path: Path) -> None:
+    run("flows", write_pcap(tmp_path / "empty.pcap", []), "--out", tmp_path / "out.csv")
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert len(table) == 0
+    assert "Flow Duration" in table.columns
+
+
+def test_replay_writes_its_summary(tmp_path: Path) -> None:
+    capture = write_pcap(tmp_path / "golden.pcap", golden())
+    run("replay", capture, "--exit", "--summary", tmp_path / "s.json", "--data-dir", tmp_path / "d")
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert (summary["packets"], summary["flows"]) == (6, 1)
+    assert summary["verdicts"] == {"ALERT": 0, "ALLOW": 1}
+    assert summary["dropped"] == {"kernel": 0, "queue": 0, "table": 0}
+    assert summary["baseline"]["phase"] == "WARMING UP"
+    logs = json.loads((tmp_path / "d" / "logs_store.json").read_text())
+    assert [row["dst_port"] for row in logs] == [443]
+
+
+def test_a_damaged_capture_is_read_up_to_the_damage_and_told(tmp_path: Path) -> None:
+    capture = write_pcap(tmp_path / "cut.pcap", golden())
+    capture.write_bytes(capture.read_bytes()[:-20])
+    done = run("replay", capture, "--exit", "--summary", tmp_path / "s.json")
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert summary["packets"] == 5
+    assert summary["damage"]
+    assert "cut.pcap" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("replay", "nothing.pcap", "--exit"), 3, "nothing.pcap"),
+        (("flows", "README.md", "--out", "x.csv"), 3, "README.md"),
+        (("flows", "README.md", "--out", "x.xls"), 2, ".csv or .parquet"),
+        (("serve", "--port", "99999"), 2, "PORT"),
+        (("serve", "--host", "0.0.0.0"), 2, "password"),
+        (("serve", "--interface", "nope0"), 1, "nope0"),
+        (("models", "use"), 2, "Which version"),
+        (("serve", "--nonsense"), 2, "--nonsense"),
+    ],
+)
+def test_errors_are_one_sentence(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    done = run(*arguments, "--data-dir", str(tmp_path), code=code)
+    assert words in done.stderr
+    assert not (ROOT / "x.csv").exists()
+
+
+def test_check_answers_each_question(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "app.py", "check", "--data-dir", str(tmp_path), "--port", "0"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 9, done.stderr
+    assert all(line[0] in "✓✗" for line in lines)
+    assert done.returncode == any(line[0] == "✗" for line in lines)
+    assert "✓ Models" in done.stdout
+
+
+def test_models_and_version(tmp_path: Path) -> None:
+    assert "industrial" in run("models", "verify", "--data-dir", tmp_path).stdout
+    assert run("--version").stdout.startswith("SecureFlux ")
