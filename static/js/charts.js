@@ -93,12 +93,12 @@ export class Timeline {
     const { start, step_s, values, high } = this.#data;
     const { height } = this.#options;
     const width = Math.max(220, this.#host.clientWidth);
-    const left = 40;
     const right = width - 8;
     const top = 14;
     const bottom = height - 44;
     const peak = Math.max(0, ...values.filter((v) => v !== null), ...(Array.isArray(high) ? high : [high ?? 0]));
     const ticks = niceTicks(peak * 1.04 || 1);
+    const left = Math.max(40, number(ticks[ticks.length - 1]).length * LETTER + 14);
     const x = (i) => left + ((right - left) * i) / Math.max(1, values.length - 1);
     const y = (value) => bottom - ((bottom - top) * value) / ticks[ticks.length - 1];
     const xOf = (time) => x((time - start) / step_s);

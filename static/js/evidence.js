@@ -56,8 +56,11 @@ export function deviations(worst, severity) {
     list.map((deviation) => deviationRow(deviation, severity)));
 }
 
+/** What a port stands for; empty where it only repeats protocol and port. */
+export const serviceName = ({ protocol, service }) => (service && service !== protocol && !service.startsWith(`${protocol} `) ? service : "");
+
 /** "TCP, HTTPS"; the protocol alone where no port names a service. */
-export const protocolWords = ({ protocol, service }) => (service && service !== protocol ? `${protocol}, ${service}` : protocol);
+export const protocolWords = (record) => [record.protocol, serviceName(record)].filter(Boolean).join(", ");
 
 const fact = (name, ...value) => [h("dt", null, name), h("dd", null, value)];
 

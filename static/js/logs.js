@@ -1,7 +1,7 @@
 // Realtime logs: flows as they are judged. Rows enter at the top only while nobody reads the list.
 import { $, h, icon, mark, replace, setText } from "./dom.js";
 import { list } from "./api.js";
-import { wordOf } from "./evidence.js";
+import { serviceName, wordOf } from "./evidence.js";
 import { bytes, count, duration, exact, hhmmss, milliseconds, plural, rarity } from "./fmt.js";
 import { Rows } from "./table.js";
 
@@ -161,7 +161,7 @@ export class Logs {
 
   // 300 of these are in the page, so a row is made of as few elements as it can.
   #row(record) {
-    const service = record.service !== record.protocol ? record.service : "";
+    const service = serviceName(record);
     const word = wordOf(record);
     const cell = (name, attributes, ...children) => h("td", { role: "cell", ...attributes, class: name }, ...children);
     return h("tr", { role: "row", class: record.final_decision === "ALERT" ? "is-alert" : "" },

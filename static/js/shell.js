@@ -132,7 +132,8 @@ function showRemedy({ capture }) {
   if (!card) return;
   card.hidden = !capture.remedy;
   if (!capture.remedy) return;
-  setText($("[data-remedy=sentence]", card), plain(capture.remedy.sentence));
+  // The command stands in its own box, where it can be copied.
+  setText($("[data-remedy=sentence]", card), plain(capture.remedy.sentence).replace(capture.remedy.command || "\n", "").trim());
   setText($("[data-remedy=command]", card), capture.remedy.command ?? "");
   $(".command", card).hidden = !capture.remedy.command;
   $("[data-action=copy-command]", card).hidden = !capture.remedy.command;
