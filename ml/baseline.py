@@ -145,7 +145,7 @@ class Baseline:
         belongs to the never-fitted fifth. May start a training.
         """
         with self._lock:
-            self._now_s = max(self._now_s, now_s)
+            self._now_s = now_s
             rows = [
                 Row(now_s, HELD if side else FIT, source, "", "", row)
                 for row, source, side in zip(values, sources, held, strict=True)
@@ -153,14 +153,16 @@ class Baseline:
             self._buffer.append(rows)
             self._fresh += len(rows) - int(np.count_nonzero(held))
             due = self._fresh >= NEEDED and self._buffer.count(FIT) >= NEEDED
-            if due and not self._training and self._now_s - self._last_training_s >= REST_S:
+            # Also where the clock has jumped back.
+            rested = abs(now_s - self._last_training_s) >= REST_S
+            if due and rested and not self._training:
                 self._start_training()
 
-    def quarantine(self, sources: set[str]) -> None:
+    def quarantine(self, sources: frozenset[str]) -> None:
         """The sources that may not teach now; what they taught before goes."""
         with self._lock:
-            fresh = frozenset(sources) - self._quarantined
-            self._quarantined = frozenset(sources)
+            fresh = sources - self._quarantined
+            self._quarantined = sources
             if fresh:
                 self._forget(lambda row: row.source in fresh and not row.token)
 
