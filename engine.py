@@ -32,7 +32,9 @@ Mode = Literal["live", "replay", "sample", "off"]
 
 _READ_S: Final = 0.1
 _SEVERITIES: Final = ("CRITICAL", "HIGH", "MEDIUM", "LOW")
+_STATUSES: Final = ("OPEN", "CLOSED", "FALSE_POSITIVE")
 _SILENT_S: Final = 60.0
+_SAMPLE_LAG_NS: Final = 2_000_000_000
 
 
 class Source(Protocol):
@@ -177,7 +179,15 @@ class Engine:
             self.analysis.tick(self._now_ns())
 
     def _now_ns(self) -> int:
-        return self.analysis.last_ns if self.mode == "replay" else time.time_ns()
+        if self.mode == "replay":
+            return self.analysis.last_ns
+        now_ns = time.time_ns()
+        # The head of the sample traffic is read ahead of its own clock.
+        behind = now_ns - self.analysis.last_ns > _SAMPLE_LAG_NS
+        source = self._source
+        if self.mode == "sample" and behind and isinstance(source, Replay) and not source.finished:
+            return self.analysis.last_ns
+        return now_ns
 
     # --- the source -----------------------------------------------------------------------------
 
@@ -280,6 +290,7 @@ class Engine:
             "seq": analysis.flow_log.seq,
             "alerts_seq": analysis.incidents.seq,
             "open": {name: counts[name] for name in _SEVERITIES},
+            "statuses": {name: counts[name] for name in _STATUSES},
             "proposed_rules": 0,
             "flows_per_minute": {**flows, "lane": self.lane(flows["start"])},
             "sample": self.sample,

@@ -169,10 +169,17 @@ def _figures(
             "Live model",
             str(baseline["phase"]).capitalize(),
             "",
-            str(baseline["sentence"]),
+            _next_training(baseline),
             progress=min(collected / needed, 1.0) if needed else None,
         ),
     ]
+
+
+def _next_training(baseline: dict[str, Any]) -> str:
+    if baseline["phase"] == "LEARNING":
+        return "training now"
+    what = "to the first training" if baseline["version"] is None else "to the next training"
+    return f"{baseline['collected']} of {baseline['needed']} flows {what}"
 
 
 def _figure(
@@ -217,9 +224,11 @@ def _hours(recent: list[dict[str, Any]], now_s: float) -> list[dict[str, Any]]:
 
 
 def _objections(engine: Engine) -> list[dict[str, Any]]:
-    """How often each model objects among the flows still listed, against what its line promises."""
+    """How often each model objects to listed flows of no incident, against what it promises."""
     counted = {name: [0, 0] for name in MODELS}
     for row in engine.analysis.flow_log.newest(limit=2000):
+        if row["incident"] is not None:
+            continue
         for name, vote in row["model_votes"].items():
             if vote != "UNAVAILABLE":
                 counted[name][0] += vote == "ANOMALY"
