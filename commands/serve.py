@@ -207,9 +207,9 @@ def _replay(options: argparse.Namespace, settings: Settings) -> int:
         while not engine.wait_finished(1.0):
             if time.monotonic() - shown >= 10:
                 shown = time.monotonic()
-                print(  # noqa: T201
-                    f"{engine.analysis.decoder.frames:,} packets read", file=sys.stderr
-                )
+                read = engine.analysis.decoder.frames
+                words = f"{read:,} packets read" if read else "Getting ready: compiling, once"
+                print(words, file=sys.stderr)  # noqa: T201
     finally:
         engine.stop()
         engine.store.close()
