@@ -148,7 +148,12 @@ class Model:
         except KeyError as error:
             raise ModelError(f"The model lacks {error}.") from error
         k = len(features)
-        widths = {len(model.transform.xs), len(model.low), len(model.high), model.medoids.shape[1]}
+        widths = {
+            len(model.transform.scales),
+            len(model.low),
+            len(model.high),
+            model.medoids.shape[1],
+        }
         if widths != {k}:
             raise ModelError(f"The model names {k} features but its arrays hold {sorted(widths)}.")
         model.oddness(model.medoids[:1])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from errors import ModelError
+from ml.forest import interpolate
 
 __all__ = ["CLIP", "QuantileNormal", "Scaler", "Whitening", "clipped", "finite"]
 
@@ -32,7 +33,8 @@ EIGENVALUE_FLOOR: Final = 1e-6
 
 def finite(values: Values) -> Values:
     """A copy in which NaN and infinities are 0: what a flow lacks counts as nothing."""
-    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    out: Values = np.where(np.isfinite(values), values, 0.0)
+    return out
 
 
 def clipped(z: Values) -> Values:
@@ -44,7 +46,8 @@ def clipped(z: Values) -> Values:
 class QuantileNormal:
     """z = Phi^-1(m(x)), m the mid rank (#{v < x} + #{v = x} / 2) / n among the fitted values.
 
-    xs, zs: one pair of increasing arrays a feature (at most KNOTS long), interpolated between.
+    xs, zs: the knots of all features one after the other, at most KNOTS each, increasing;
+        values in between are interpolated. starts: (k + 1,) where each feature's knots begin.
     scales: (k,) the 1st to 99th percentile span; beyond the fitted range z goes on by
         log1p(excess / scale), so that "far outside" stays ordered but can't run away.
 
@@ -53,15 +56,16 @@ class QuantileNormal:
     [-0.32, 1.15, 1.86]
     """
 
-    xs: tuple[Values, ...]
-    zs: tuple[Values, ...]
+    xs: Values
+    zs: Values
+    starts: NDArray[np.int64]
     scales: Values
     _lowest: Values = field(init=False)
     _highest: Values = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_lowest", np.array([x[0] for x in self.xs]))
-        object.__setattr__(self, "_highest", np.array([x[-1] for x in self.xs]))
+        object.__setattr__(self, "_lowest", self.xs[self.starts[:-1]])
+        object.__setattr__(self, "_highest", self.xs[self.starts[1:] - 1])
 
     @classmethod
     def fit(cls, values: Values) -> QuantileNormal:
@@ -80,14 +84,18 @@ class QuantileNormal:
         span = np.ptp(values, axis=0)
         # Zero-inflated columns have no percentile span, constant ones no span at all.
         scales = np.where(high > low, high - low, np.where(span > 0, span, 1.0))
-        return cls(tuple(xs), tuple(zs), scales)
+        starts = np.cumsum([0, *(len(x) for x in xs)])
+        return cls(np.concatenate(xs), np.concatenate(zs), starts, scales)
 
     def apply(self, values: Values) -> Values:
         """(n, k) features -> (n, k) z, always finite."""
-        values = finite(values)
+        values = np.ascontiguousarray(finite(values), np.float64)
+        if values.ndim != 2 or values.shape[1] != len(self.scales):
+            raise ModelError(
+                f"The transform wants {len(self.scales)} columns, not {values.shape[1:]}."
+            )
         out = np.empty_like(values)
-        for j, (x, z) in enumerate(zip(self.xs, self.zs, strict=True)):
-            out[:, j] = np.interp(values[:, j], x, z)
+        interpolate(values, self.xs, self.zs, self.starts, out)
         above = np.maximum(values - self._highest, 0.0)
         below = np.maximum(self._lowest - values, 0.0)
         if above.any() or below.any():
@@ -96,24 +104,32 @@ class QuantileNormal:
 
     def to_arrays(self) -> Arrays:
         return {
-            "quantile_x": np.concatenate(self.xs),
-            "quantile_z": np.concatenate(self.zs),
-            "quantile_lengths": np.array([len(x) for x in self.xs], np.int64),
+            "quantile_x": self.xs,
+            "quantile_z": self.zs,
+            "quantile_starts": self.starts,
             "quantile_scales": self.scales,
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> QuantileNormal:
-        lengths = arrays["quantile_lengths"]
-        x, z, scales = arrays["quantile_x"], arrays["quantile_z"], arrays["quantile_scales"]
-        if (
-            (lengths < 1).any()
-            or len(scales) != len(lengths)
-            or not len(x) == len(z) == sum(lengths)
-        ):
+        """ModelError for arrays that would lead the interpolation outside of them."""
+        xs, zs, scales = (
+            np.ascontiguousarray(arrays[f"quantile_{name}"], np.float64)
+            for name in ("x", "z", "scales")
+        )
+        starts = np.ascontiguousarray(arrays["quantile_starts"], np.int64)
+        sound = (
+            len(starts) == len(scales) + 1
+            and starts[0] == 0
+            and starts[-1] == len(xs) == len(zs)
+            and (np.diff(starts) > 0).all()
+            and np.isfinite(xs).all()
+            and np.isfinite(zs).all()
+            and (scales > 0).all()
+        )
+        if not sound:
             raise ModelError("The transform's arrays do not fit together.")
-        cuts = np.cumsum(lengths)[:-1]
-        return cls(tuple(np.split(x, cuts)), tuple(np.split(z, cuts)), scales)
+        return cls(xs, zs, starts, scales)
 
 
 @dataclass(frozen=True, slots=True)

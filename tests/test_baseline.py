@@ -182,11 +182,11 @@ def test_what_a_quarantined_source_taught_goes(tmp_path: Path) -> None:
     baseline = Baseline(tmp_path, background=False)
     feed(baseline, 300, source="10.0.0.5")
     feed(baseline, 100, source="10.0.0.66")
-    baseline.quarantine({"10.0.0.66"})
+    baseline.quarantine(frozenset({"10.0.0.66"}))
     assert baseline.status()["collected"] == 300
     assert not any("10.0.0.66" in line for line in lines(tmp_path))
     assert len(lines(tmp_path)) == 1 + 375
-    baseline.quarantine({"10.0.0.66", "10.0.0.7"})
+    baseline.quarantine(frozenset({"10.0.0.66", "10.0.0.7"}))
     assert baseline.status()["collected"] == 300
 
 
@@ -201,7 +201,7 @@ def test_confirmed_flows_join_and_can_be_taken_out(tmp_path: Path) -> None:
     assert baseline.status()["collected"] == 493
     assert baseline.withdraw(again) == 0
     # A quarantine of addresses does not undo what a person said.
-    baseline.quarantine({""})
+    baseline.quarantine(frozenset({""}))
     restarted = Baseline(tmp_path, background=False)
     assert restarted.withdraw(token) == 3
     assert restarted.status()["collected"] == 490

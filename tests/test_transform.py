@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 from scipy.special import ndtri
 
 from errors import ModelError
+from ml.forest import interpolate
 from ml.transform import CLIP, KNOTS, QuantileNormal, Scaler, Whitening, clipped, finite
 
 
@@ -28,7 +31,7 @@ def test_a_heavy_tail_becomes_normal_within_the_knots() -> None:
     x = traffic(np.random.default_rng(1))
     fitted = QuantileNormal.fit(x)
     z = fitted.apply(x)
-    assert max(len(knots) for knots in fitted.xs) <= KNOTS
+    assert np.diff(fitted.starts).max() <= KNOTS
     exact = ndtri((np.argsort(np.argsort(x[:, 0])) + 0.5) / len(x))
     assert np.abs(z[:, 0] - exact).max() < 0.01
     assert z[:, 0].std() == pytest.approx(1, abs=0.01)
@@ -61,6 +64,25 @@ def test_columns_without_a_percentile_span_still_have_a_scale() -> None:
     row = x[:1].copy()
     row[0, 3] += 1
     assert fitted.apply(row)[0, 3] == pytest.approx(np.log(2))
+
+
+def test_between_knots_it_is_numpys_interpolation_compiled_or_not() -> None:
+    x = traffic(np.random.default_rng(9))
+    fitted = QuantileNormal.fit(x)
+    asked = np.quantile(x, np.linspace(0, 1, 300), axis=0) + 0.01
+    asked = np.ascontiguousarray(np.minimum(asked, x.max(axis=0)))
+    z = fitted.apply(asked)
+    for j in range(4):
+        knots = slice(fitted.starts[j], fitted.starts[j + 1])
+        expected = np.interp(asked[:, j], fitted.xs[knots], fitted.zs[knots])
+        assert z[:, j] == pytest.approx(expected, abs=1e-12)
+    by_hand = np.empty_like(asked)
+    interpreted = cast(Any, interpolate).py_func
+    interpreted(asked, fitted.xs, fitted.zs, fitted.starts, by_hand)
+    assert np.array_equal(z, by_hand)
+    assert len(cast(Any, interpolate).signatures) == 1
+    with pytest.raises(ModelError, match="4 columns"):
+        fitted.apply(asked[:, :3])
 
 
 def test_what_is_not_a_number_counts_as_zero() -> None:
@@ -104,9 +126,18 @@ def test_arrays_bring_the_same_transform_back() -> None:
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
     quantiles = QuantileNormal.fit(np.random.default_rng(8).normal(size=(50, 3)))
-    arrays = quantiles.to_arrays()
-    arrays["quantile_x"] = arrays["quantile_x"][:-1]
-    with pytest.raises(ModelError, match="transform"):
-        QuantileNormal.from_arrays(arrays)
+    changes: list[tuple[str, Any]] = [
+        ("x", lambda a: a[:-1]),
+        ("x", lambda a: a * np.nan),
+        ("starts", lambda a: a + 1),
+        ("starts", lambda a: a[::-1]),
+        ("starts", lambda a: a[:-1]),
+        ("scales", lambda a: a * 0),
+    ]
+    for name, change in changes:
+        arrays = quantiles.to_arrays()
+        arrays[f"quantile_{name}"] = change(arrays[f"quantile_{name}"])
+        with pytest.raises(ModelError, match="transform"):
+            QuantileNormal.from_arrays(arrays)
     with pytest.raises(ModelError, match="whitening"):
         Whitening.from_arrays({"whitening_mean": np.zeros(3), "whitening_matrix": np.zeros((3, 2))})
