@@ -207,7 +207,7 @@ class Windows:
             finding = self._finding(row)
             if finding is None:
                 continue
-            key = finding.subpattern, _key_address(finding), finding.last_ns // NS
+            key = finding.subpattern, _key_address(finding), int(row["told_ns"]) // NS
             before = told.get(key)
             told[key] = finding if before is None else _joined(before, finding)
         return list(told.values())

@@ -21,6 +21,7 @@ from window_table import EVIDENCE, NS, SAMPLE, find, index_add, index_remove
 __all__ = [
     "ANSWERED",
     "ASKED",
+    "DUE",
     "EVICTED",
     "OUT",
     "PENDING",
@@ -32,10 +33,11 @@ __all__ = [
     "count_again",
     "empty_attempts",
     "forget_all",
+    "forget_old",
     "join_group",
-    "move_attempts",
     "prove",
     "reject",
+    "ripen",
     "tell_groups",
 ]
 
@@ -43,8 +45,6 @@ WINDOW_NS: Final = 60 * NS
 """An attempt counts this long."""
 GRACE_NS: Final = NS
 """An attempt without an answer counts as failed after this long; a refused one at once."""
-TELL_NS: Final = NS
-"""A window is told at most this often."""
 
 # What came of an attempt.
 PENDING: Final = 0
@@ -61,7 +61,8 @@ FREE: Final = 3
 HOT: Final = 4
 OUT: Final = 5
 EVICTED: Final = 6
-_REGISTERS: Final = 7
+DUE: Final = 7  # 1: a group has passed its line and was not told yet
+_REGISTERS: Final = 8
 
 ATTEMPT: Final = np.dtype(
     [
@@ -160,7 +161,7 @@ def join_group(table: Attempts, kind: Int, key: Any, packet: Any, t: Int) -> Int
     group = table.groups[g]
     group["first_ns"] = t
     group["last_ns"] = t
-    group["told_ns"] = t - TELL_NS
+    group["told_ns"] = 0
     group["events"] = 0
     group["src_hi"] = packet["src_hi"]
     group["src_lo"] = packet["src_lo"]
@@ -187,15 +188,16 @@ def _is_over(table: Attempts, group: Any) -> bool:
 
 @compiled
 def _tell(table: Attempts, g: Int, t: Int) -> None:
-    """Write a row of evidence; where `out` is full the group is told by and by."""
+    """Write a row of evidence, once a second; where `out` is full the group is told later."""
     place = table.registers[OUT]
     group = table.groups[g]
-    if place >= len(table.out) or t - group["told_ns"] < TELL_NS:
+    if place >= len(table.out) or t // NS == group["told_ns"] // NS:
         return
     table.registers[OUT] += 1
     row = table.out[place]
     row["first_ns"] = max(group["first_ns"], group["last_ns"] - WINDOW_NS)
     row["last_ns"] = group["last_ns"]
+    row["told_ns"] = t
     row["src_hi"] = group["src_hi"]
     row["src_lo"] = group["src_lo"]
     row["dst_hi"] = group["dst_hi"]
@@ -226,19 +228,23 @@ def _tell(table: Attempts, g: Int, t: Int) -> None:
 
 @compiled
 def _check(table: Attempts, g: Int, t: Int) -> None:
+    """Whether a group that grew has passed its line."""
     group = table.groups[g]
-    if not _is_over(table, group):
+    if group["hot"] == 1 or not _is_over(table, group):
         return
-    if group["hot"] == 0 and table.registers[HOT] < len(table.hot):
-        group["hot"] = 1
-        table.hot[table.registers[HOT]] = g
-        table.registers[HOT] += 1
-    _tell(table, g, t)
+    if table.registers[HOT] >= len(table.hot):
+        _tell(table, g, t)
+        return
+    group["hot"] = 1
+    table.hot[table.registers[HOT]] = g
+    table.registers[HOT] += 1
+    table.registers[DUE] = 1
 
 
 @compiled
 def tell_groups(table: Attempts, t: Int) -> None:
     """Tell what has grown since it was last told, and let go of what is below its line."""
+    table.registers[DUE] = 0
     i: Int = 0
     while i < table.registers[HOT]:
         g = np.int64(table.hot[i])
@@ -397,19 +403,24 @@ def count_again(table: Attempts, a: Int, t: Int) -> None:
 
 
 @compiled
-def move_attempts(table: Attempts, t: Int) -> None:
-    """Packet time is `t`: what waited too long has failed, what is too old is forgotten."""
+def ripen(table: Attempts, t: Int) -> None:
+    """Packet time is `t`: what has waited too long for an answer has failed."""
     registers = table.registers
-    size = len(table.rows)
     while registers[RIPE] < registers[HEAD]:
-        a = registers[RIPE] % size
+        a = registers[RIPE] % len(table.rows)
         if table.rows[a]["time_ns"] + GRACE_NS > t:
             break
         registers[RIPE] += 1
         if table.rows[a]["state"] == PENDING:
             _fail(table, a, SILENT, t)
+
+
+@compiled
+def forget_old(table: Attempts, t: Int) -> None:
+    """Packet time is `t`: what is older than the window counts no more."""
+    registers = table.registers
     while registers[TAIL] < registers[HEAD]:
-        if table.rows[registers[TAIL] % size]["time_ns"] + WINDOW_NS > t:
+        if table.rows[registers[TAIL] % len(table.rows)]["time_ns"] + WINDOW_NS > t:
             break
         _drop_oldest(table)
 

@@ -197,6 +197,7 @@ def _tell(table: Guesses, row: Any, kind: Int, alike: Int, since_ns: Int, flow: 
     out = table.out[place]
     out["first_ns"] = max(row["first_ns"], since_ns)
     out["last_ns"] = t
+    out["told_ns"] = t
     out["src_hi"] = flow["src_hi"]
     out["src_lo"] = flow["src_lo"]
     out["dst_hi"] = flow["dst_hi"]

@@ -32,7 +32,6 @@ __all__ = [
 WAYS: Final = 8
 BINS: Final = 10
 """One-second bins of a row; a kind's window is at most this wide."""
-TELL_NS: Final = NS
 
 HOT: Final = 0
 OUT: Final = 1
@@ -136,7 +135,7 @@ def _row_of(table: Rates, kind: Int, key: Any, t: Int) -> Int:
 def _begin(row: Any, packet: Any, t: Int) -> None:
     """After a silence as long as the window a row counts from nothing."""
     row["first_ns"] = t
-    row["told_ns"] = t - TELL_NS
+    row["told_ns"] = 0
     row["events"] = 0
     row["total_in"] = 0
     row["total_out"] = 0
@@ -195,15 +194,17 @@ def _is_over(table: Rates, row: Any) -> bool:
 
 @compiled
 def _tell(table: Rates, r: Int, t: Int) -> None:
+    """Write a row of evidence, once a second; where `out` is full the row is told later."""
     place = table.registers[OUT]
     row = table.rows[r]
-    if place >= len(table.out) or t - row["told_ns"] < TELL_NS:
+    if place >= len(table.out) or t // NS == row["told_ns"] // NS:
         return
     table.registers[OUT] += 1
     width = table.widths[np.int64(row["kind"])]
     out = table.out[place]
     out["first_ns"] = max(row["first_ns"], row["last_ns"] - width * NS)
     out["last_ns"] = row["last_ns"]
+    out["told_ns"] = t
     out["src_hi"] = row["src_hi"]
     out["src_lo"] = row["src_lo"]
     out["dst_hi"] = row["dst_hi"]
@@ -245,9 +246,9 @@ def count_in(
     if row["port"] != packet["dst_port"]:
         row["port"] = -1
     _count_source(table, row, packet, seed)
-    if not _is_over(table, row):
+    if row["hot"] == 1 or not _is_over(table, row):
         return
-    if row["hot"] == 0 and table.registers[HOT] < len(table.hot):
+    if table.registers[HOT] < len(table.hot):
         row["hot"] = 1
         table.hot[table.registers[HOT]] = r
         table.registers[HOT] += 1

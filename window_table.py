@@ -76,6 +76,7 @@ EVIDENCE: Final = np.dtype(
     [
         ("first_ns", np.int64),
         ("last_ns", np.int64),
+        ("told_ns", np.int64),  # packet time at which this was written
         ("src_hi", np.uint64),
         ("src_lo", np.uint64),
         ("dst_hi", np.uint64),

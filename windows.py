@@ -15,17 +15,19 @@ from batches import PacketKind, Rows
 from compiled import Int, compiled
 from window_attempts import (
     ASKED,
+    DUE,
     PENDING,
     Attempts,
     add_attempt,
     answer,
     count_again,
     forget_all,
+    forget_old,
     join_group,
     make_room,
-    move_attempts,
     prove,
     reject,
+    ripen,
     tell_groups,
 )
 from window_rates import (
@@ -304,12 +306,14 @@ def move_clock(counters: Counters, time_ns: Int) -> Any:
         clock[CLOCK] = time_ns
     t = max(clock[CLOCK], time_ns)
     clock[CLOCK] = t
-    second = t // NS
-    if second != clock[SECOND]:
+    ripen(counters.attempts, t)
+    if t // NS != clock[SECOND]:
+        clock[SECOND] = t // NS
         tell_groups(counters.attempts, t)
         tell_rates(counters.rates, t)
-        clock[SECOND] = second
-    move_attempts(counters.attempts, t)
+    elif counters.attempts.registers[DUE]:
+        tell_groups(counters.attempts, t)
+    forget_old(counters.attempts, t)
     return t
 
 
@@ -327,3 +331,5 @@ def count_packets(counters: Counters, packets: Rows) -> None:
             _count_udp(counters, packet, t)
         elif packet["protocol"] == _ICMP or packet["protocol"] == _ICMPV6:
             _count_icmp(counters, packet, t)
+        if counters.attempts.registers[DUE]:
+            tell_groups(counters.attempts, t)
