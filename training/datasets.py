@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from batches import FlowBatch, Rows
 from capture import read_capture
 from errors import InputError
-from features import COLUMNS, HOME, INDUSTRIAL, LIVE, matrix, select
+from features import COLUMNS, HOME, INDUSTRIAL, matrix, select
 from flow_tracker import FlowTracker
 from packets import Decoder
 
@@ -35,7 +35,7 @@ log = logging.getLogger("secureflux.training")
 Values = NDArray[np.float64]
 Words = NDArray[np.str_]
 
-FEATURES_OF: Final = {"home": HOME, "industrial": INDUSTRIAL, "live": LIVE}
+FEATURES_OF: Final = {"home": HOME, "industrial": INDUSTRIAL}
 
 _CIC_CITATION: Final = (
     "Sharafaldin, Lashkari, Ghorbani: Toward Generating a New Intrusion Detection Dataset and "
@@ -95,9 +95,7 @@ def read_normal(name: str, data: Path) -> Flows:
         devices = _devices(data, names)
         captures = _benign_captures(data, names, set(devices.groups.tolist()))
         return joined([devices, *captures, *_lab(data, names)])
-    if name == "industrial":
-        return joined([_cic_days(data, names), _modbus(data, names)])
-    return joined(_lab(data, names))
+    return joined([_cic_days(data, names), _modbus(data, names)])
 
 
 def read_attacks(name: str, data: Path) -> Flows | None:
@@ -204,8 +202,8 @@ def captures_in(folder: Path) -> list[Path]:
     return found
 
 
-def capture_flows(path: Path) -> Rows:
-    """(n,) FLOW rows of a capture, ended ones of two packets or more."""
+def capture_flows(path: Path, *, fewest_packets: int = 2) -> Rows:
+    """(n,) FLOW rows of a capture, all ended."""
     decoder, tracker = Decoder(), FlowTracker()
     capture = read_capture(path)
     parts: list[FlowBatch] = [tracker.track(decoder.decode(frames)) for frames in capture]
@@ -213,7 +211,7 @@ def capture_flows(path: Path) -> Rows:
     if capture.damage:
         log.warning("%s", capture.damage)
     rows = np.concatenate([part.rows for part in parts])
-    kept: Rows = rows[rows["packets"].sum(axis=1) >= 2]
+    kept: Rows = rows[rows["packets"].sum(axis=1) >= fewest_packets]
     return kept
 
 

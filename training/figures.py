@@ -77,18 +77,19 @@ def _by_day(normal: Flows, attacks: Flows) -> dict[str, Any]:
 def _by_group(name: str, normal: Flows, attacks: Flows | None) -> dict[str, Any]:
     """Unknown devices and captures: FOLDS folds of groups, each judged once."""
     groups = np.random.default_rng(SEED).permutation(np.unique(normal.groups))
+    folds = min(FOLDS, len(groups))
     areas, lines = [], []
-    for fold in range(FOLDS):
-        judged = np.isin(normal.groups, groups[fold::FOLDS])
-        lined = np.isin(normal.groups, groups[(fold + 1) % FOLDS :: FOLDS])
+    for fold in range(folds):
+        judged = np.isin(normal.groups, groups[fold::folds])
+        lined = np.isin(normal.groups, groups[(fold + 1) % folds :: folds])
         model = _fit_on(name, normal.where(~judged & ~lined), normal.where(lined))
         unseen = normal.where(judged)
         if attacks is not None:
             areas.append(auc(_oddness(model, unseen), _oddness(model, _capped(attacks))))
         lines.append(_at_line(model, unseen, attacks))
     told: dict[str, Any] = {
-        "protocol": f"{FOLDS} folds of devices and captures: three fit, one sets the line of 1 %, "
-        "one is judged, with the attacks of the recorded lab, at most 1,000 flows a class",
+        "protocol": f"{folds} folds of devices and captures: one is judged, one sets the line of "
+        "1 %, the others fit; attacks are those of the recorded lab, at most 1,000 flows a class",
         "false_alarms": [line["false_alarms"] for line in lines],
     }
     if attacks is not None:

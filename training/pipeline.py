@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from ml.registry import MANIFEST, NAMES, save, write_atomically
 from training.card import card
 from training.datasets import FEATURES_OF, Flows, read_attacks, read_normal
 from training.figures import figures
+from training.live import train_live
 
 __all__ = ["DATA", "MODELS_FOLDER", "WEIGHT", "extract", "finish", "forest", "scale", "train"]
 
@@ -41,7 +43,7 @@ MOST_OF_ONE: Final = 1000
 HELD_OUT: Final = 0.25
 """Part of the flows, in whole devices, captures or days, that is never fitted and sets the line."""
 WEIGHT: Final = 0.1
-"""The part of the false-alarm budget a model from elsewhere may spend (DETECTION budget rule)."""
+"""The part of the false-alarm budget that a model from elsewhere may spend by default."""
 
 
 def extract(name: str, data: Path, work: Path) -> None:
@@ -112,15 +114,25 @@ def finish(name: str, data: Path, work: Path, out: Path) -> Model:
     return model
 
 
-def train(name: str, data: Path = DATA, out: Path | None = None) -> Model:
-    """All four steps of the home or the industrial model; the new model, saved in `out`."""
-    if name not in ("home", "industrial"):
-        raise UsageError(f"There is no training of a model {name} from data.")
-    work = WORK / name
-    extract(name, data, work)
-    scale(name, work)
-    forest(name, work)
-    return finish(name, data, work, out or MODELS_FOLDER / name)
+def train(name: str, data: Path | None = None, out: Path | None = None) -> Model:
+    """Make a new version of a model; the model, saved in `out`.
+
+    name: home, industrial or live. data: the data set's layout or a folder of captures of normal
+    traffic; None means DATA, for the live model the flows it has collected. out: the model's
+    folder, by default the one in MODELS_FOLDER.
+    """
+    out = out or MODELS_FOLDER / name
+    if name == "live":
+        return train_live(data, out)
+    if name not in FEATURES_OF:
+        raise UsageError(f"There is no model {name}. There are home, industrial and live.")
+    data = data or DATA
+    with tempfile.TemporaryDirectory(prefix="secureflux-training-") as folder:
+        work = Path(folder)
+        extract(name, data, work)
+        scale(name, work)
+        forest(name, work)
+        return finish(name, data, work, out)
 
 
 def _capped(flows: Flows) -> Flows:
@@ -161,9 +173,7 @@ def _scaled_name(name: str) -> str:
 
 
 def _frame(name: str, work: Path) -> Any:
-    return _loaded(
-        work, _table_name(name), lambda path: pd.read_csv(path, float_precision="round_trip")
-    )
+    return _loaded(work, _table_name(name), pd.read_csv)
 
 
 def _parts(name: str, work: Path) -> tuple[Any, Any]:
