@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from batches import Rows
 from compiled import Int, compiled
-from window_table import EVIDENCE, NS, SOURCE_CELLS, hash_of
+from window_table import EVIDENCE, NS, SOURCE_CELLS, SYN_RATE, hash_of
 
 __all__ = [
     "EVICTED",
@@ -252,6 +252,8 @@ def count_in(
         row["hot"] = 1
         table.hot[table.registers[HOT]] = r
         table.registers[HOT] += 1
+        if kind == SYN_RATE:  # handshakes are under way: the end of the second will show
+            return
     _tell(table, r, t)
 
 
@@ -276,13 +278,10 @@ def tell_rates(table: Rates, t: Int) -> None:
     i: Int = 0
     while i < table.registers[HOT]:
         row = table.rows[np.int64(table.hot[i])]
-        over = row["hot"] == 1
-        if over:
-            width = table.widths[np.int64(row["kind"])]
-            if row["events"] > 0:
-                _tell(table, np.int64(table.hot[i]), t)
-            over = t // NS - row["second"] < width and _is_over(table, row)
-        if over:
+        over = row["hot"] == 1 and _is_over(table, row)
+        if over and row["events"] > 0:
+            _tell(table, np.int64(table.hot[i]), t)
+        if over and t // NS - row["second"] < table.widths[np.int64(row["kind"])]:
             i += 1
         else:
             row["hot"] = 0
