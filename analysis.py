@@ -8,9 +8,11 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
+import numpy as np
+
 from addresses import LocalNetworks, address_text
 from alerts import Incidents
-from batches import UNREAD_REASONS, FlowBatch, FlowRecord, FrameBatch
+from batches import UNREAD_REASONS, FlowBatch, FlowRecord, FrameBatch, VerdictBatch
 from flow_log import FlowLog
 from flow_tracker import FlowTracker
 from packets import Decoder
@@ -114,8 +116,10 @@ class Analysis:
 
     def finish(self) -> None:
         """The last packet has come: end every flow and write what is pending."""
+        # What was still waiting for an answer has failed now.
+        findings = self.windows.tick(self.last_ns + 2_000_000_000)
         ended = self.tracker.flush()
-        findings = self.windows.flows(ended)
+        findings += self.windows.flows(ended)
         if findings:
             self.incidents.add_findings(findings)
         self._judge(ended)
@@ -132,7 +136,7 @@ class Analysis:
         self.flow_log.join(joined_later)
         if not final:
             return
-        self.predictor.learn(flows, verdicts, self.incidents.quarantined())
+        self._learn(flows, verdicts)
         alerted = int(verdicts.alert.sum())
         self.verdicts["ALERT"] += alerted
         self.verdicts["ALLOW"] += len(flows) - alerted
@@ -140,6 +144,15 @@ class Analysis:
             self.severities[name] += int((verdicts.severity == place).sum())
         self.traffic.add_flows(int(flows.rows["last_ns"].max()) / 1e9, len(flows))
         self._count_devices(flows)
+
+    def _learn(self, flows: FlowBatch, verdicts: VerdictBatch) -> None:
+        """Let flows teach, but those that reach the target of a flood: its sources are forged,
+        so that no quarantine of sources could take them out again."""
+        besieged = self.incidents.besieged()
+        if besieged:
+            keep = np.array([address not in besieged for address in _targets(flows)], bool)
+            flows, verdicts = FlowBatch(flows.rows[keep]), verdicts.taken(keep)
+        self.predictor.learn(flows, verdicts, self.incidents.quarantined())
 
     def _count_devices(self, flows: FlowBatch) -> None:
         for row in flows.rows[:DEVICE_ROWS]:
@@ -171,3 +184,11 @@ class Analysis:
             "late_packets": self.tracker.late_packets,
             "rows_shed": self.flow_log.shed,
         }
+
+
+def _targets(flows: FlowBatch) -> list[str]:
+    rows = flows.rows
+    halves = zip(
+        rows["dst_hi"].tolist(), rows["dst_lo"].tolist(), rows["ip_version"].tolist(), strict=True
+    )
+    return [address_text(high, low, version) for high, low, version in halves]

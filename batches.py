@@ -261,6 +261,22 @@ class VerdictBatch:
     def __len__(self) -> int:
         return len(self.alert)
 
+    def taken(self, keep: NDArray[np.bool_]) -> VerdictBatch:
+        """The verdicts of the rows where `keep`, (n,), is true."""
+        return VerdictBatch(
+            scores=self.scores[keep],
+            raw=self.raw[keep],
+            votes=self.votes[keep],
+            severity=self.severity[keep],
+            alert=self.alert[keep],
+            borderline=self.borderline[keep],
+            beyond=self.beyond[keep],
+            thresholds=self.thresholds,
+            references=self.references,
+            extreme=self.extreme[keep],
+            deviations=[self.deviations[i] for i in np.flatnonzero(keep)],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -195,6 +195,16 @@ class Incidents:
                     sources.add(record["src_ip"])
         return sources
 
+    def besieged(self) -> frozenset[str]:
+        """Targets of open floods: what reaches them now is not normal, whoever sends it."""
+        with self._lock:
+            since_s = self._clock() - QUARANTINE_S
+            return frozenset(
+                record["dst_ip"]
+                for record in self._ledger.open_records()
+                if record["key_is"] == "target" and record["last_time"] >= since_s
+            )
+
     # --- web threads: reading
 
     @property
