@@ -31,11 +31,11 @@ KERNEL_SOURCES = (
     "flow_table.py",
     "flow_row.py",
     "flow_tracker.py",
-    "window_table.py",
-    "window_attempts.py",
-    "window_rates.py",
-    "window_guesses.py",
-    "windows.py",
+    "patterns/table.py",
+    "patterns/attempts.py",
+    "patterns/rates.py",
+    "patterns/guesses.py",
+    "patterns/windows.py",
     "ml/forest.py",
 )
 """Every file with compiled functions: an edit in one of them must not leave a caller's cache

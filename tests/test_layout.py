@@ -37,10 +37,7 @@ ROOMS = {
     "features": Room("features"),
     "ml": Room("ml", "features"),
     "predict": Room("predict", "ml features settings"),
-    "patterns": Room(
-        "patterns windows window_attempts window_guesses window_rates window_table",
-        "packets flow_tracker",
-    ),
+    "patterns": Room("patterns", "packets flow_tracker"),
     "waf_rules": Room("waf_rules exports", "store"),
     "alerts": Room("alerts", "patterns store waf_rules"),
     "flow_log": Room("flow_log", "features store"),

@@ -16,15 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import window_guesses
-import windows as packet_windows
 from addresses import LocalNetworks
 from batches import FLOW, PACKET, ConnectionState, Finding, FlowBatch, PacketBatch, PacketKind, Rows
 from capture import read_capture
 from flow_tracker import FlowTracker
 from packets import Decoder
 from patterns import RULES, Windows, warm
-from window_table import (
+from patterns import guesses as window_guesses
+from patterns import windows as packet_windows
+from patterns.table import (
     FLOODS,
     GUESS_ANY,
     KINDS,

@@ -47,7 +47,7 @@ __all__ = [
 
 NS: Final = 1_000_000_000
 
-# Kinds of window, in the order of the table of rules in patterns.py.
+# Kinds of window, in the order of the table of rules in patterns/room.py.
 TCP_PORTS: Final = 0  # ports of one host that one source asked for a connection
 TCP_HOSTS: Final = 1  # hosts that one source asked for a connection on one port
 UDP_PORTS: Final = 2

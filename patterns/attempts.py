@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from batches import Rows
 from compiled import Int, compiled
-from window_table import EVIDENCE, NS, SAMPLE, find, index_add, index_remove
+from patterns.table import EVIDENCE, NS, SAMPLE, find, index_add, index_remove
 
 __all__ = [
     "ANSWERED",
@@ -107,7 +107,7 @@ class Attempts(NamedTuple):
     """Everything as plain arrays, so that compiled and interpreted code share it.
 
     rows (n,) ATTEMPT, a ring; groups (2n,) GROUP; *_keys uint64 and *_slots int32 their indexes
-    (window_table.find); free (2n,) int32 stack of free groups; hot (m,) int32 groups over their
+    (table.find); free (2n,) int32 stack of free groups; hot (m,) int32 groups over their
     line; lines, shares (KINDS,) float64 fewest failed targets, and least failed share of all;
     out (k,) EVIDENCE.
     """

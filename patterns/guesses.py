@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from batches import ConnectionState, Rows
 from compiled import Int, compiled
-from window_table import EVIDENCE, GUESS_ANY, GUESS_LOGIN, GUESS_PASSWORDS, GUESS_SLOW, NS, hash_of
+from patterns.table import (
+    EVIDENCE,
+    GUESS_ANY,
+    GUESS_LOGIN,
+    GUESS_PASSWORDS,
+    GUESS_SLOW,
+    NS,
+    hash_of,
+)
 
 __all__ = ["EVICTED", "OUT", "Guesses", "count_flows", "empty_guesses"]
 

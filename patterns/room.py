@@ -2,7 +2,7 @@
 
 Most attacks are invisible in one flow; what one source does to many targets, or many sources to
 one target, is not. RULES says for each pattern what is counted, and from where on it is told. The
-counting is compiled (windows.py and the window_* modules); what passes its line comes out as
+counting is compiled (patterns/windows.py and its helpers); what passes its line comes out as
 rows of evidence, at most one a second and window, and becomes a Finding here.
 """
 
@@ -17,15 +17,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-import window_attempts
-import window_guesses
-import window_rates
 from addresses import address_text
 from batches import FLOW, PACKET, Finding, FlowBatch, PacketBatch, Rows
-from window_attempts import empty_attempts
-from window_guesses import count_flows, empty_guesses
-from window_rates import empty_rates
-from window_table import (
+from patterns import attempts as window_attempts
+from patterns import guesses as window_guesses
+from patterns import rates as window_rates
+from patterns.attempts import empty_attempts
+from patterns.guesses import count_flows, empty_guesses
+from patterns.rates import empty_rates
+from patterns.table import (
     ARP_HOSTS,
     CONNECT_RATE,
     FLOODS,
@@ -36,7 +36,7 @@ from window_table import (
     UDP_HOSTS,
     new_seed,
 )
-from windows import Counters, count_packets, move_clock
+from patterns.windows import Counters, count_packets, move_clock
 
 __all__ = ["LOGIN_PORTS", "RULES", "Rule", "Windows", "warm"]
 
@@ -104,7 +104,7 @@ RULES: Final = (
          60, 0.0, 20, 10, "device that reports over TLS"),
 )
 # fmt: on
-"""One rule a kind of window, in the order of window_table's kinds."""
+"""One rule a kind of window, in the order of the kinds of patterns/table.py."""
 
 OUTSIDE: Final[Mapping[int, Rule]] = {
     TCP_HOSTS: replace(RULES[TCP_HOSTS], benign=21, benign_in="switch that lost the Internet"),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from batches import PacketKind, Rows
 from compiled import Int, compiled
-from window_attempts import (
+from patterns.attempts import (
     ASKED,
     DUE,
     PENDING,
@@ -30,7 +30,7 @@ from window_attempts import (
     ripen,
     tell_groups,
 )
-from window_rates import (
+from patterns.rates import (
     Rates,
     count_in,
     count_out,
@@ -38,7 +38,7 @@ from window_rates import (
     finish_handshake,
     tell_rates,
 )
-from window_table import (
+from patterns.table import (
     ARP_HOSTS,
     CONNECT_RATE,
     ICMP_HOSTS,

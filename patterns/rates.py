@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from batches import Rows
 from compiled import Int, compiled
-from window_table import EVIDENCE, NS, SOURCE_CELLS, SYN_RATE, hash_of
+from patterns.table import EVIDENCE, NS, SOURCE_CELLS, SYN_RATE, hash_of
 
 __all__ = [
     "EVICTED",
