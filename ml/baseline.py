@@ -241,7 +241,7 @@ class Baseline:
         if thread is not None:
             thread.join(timeout_s)
         with self._lock:
-            self._buffer.rewrite()
+            self._buffer.close()
 
     def wait(self, timeout_s: float = 60.0) -> bool:
         """Wait for a training in the background; False where it still runs."""

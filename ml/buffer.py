@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -64,7 +63,8 @@ class Buffer:
     """The newest rows of each part; used under its owner's lock.
 
     folder: where the CSV lies. fitted, held: rows kept of each part; the oldest slide out.
-    A row is appended to the file at once; rows that slid out stay there until `rewrite`.
+    A row is appended to the file at once; rows that slid out stay there until `rewrite`. Reading
+    changes nothing on the disk: another process may own the folder.
     """
 
     def __init__(self, folder: Path, *, fitted: int, held: int) -> None:
@@ -75,6 +75,9 @@ class Buffer:
         }
         self._file: TextIO | None = None
         self._lines = 0
+        # The file is not as it should be; the first change to it mends that.
+        self._foreign = False
+        self._torn = False
         self._load()
 
     def append(self, rows: Iterable[Row]) -> None:
@@ -85,9 +88,10 @@ class Buffer:
             lines.append(line)
         if not lines:
             return
-        self._write(lines)
-        if self._lines > 2 * sum(self._limits.values()):
+        if self._foreign or self._torn or self._lines > 2 * sum(self._limits.values()):
             self.rewrite()
+        else:
+            self._write(lines)
 
     def remove(self, unwanted: Callable[[Row], bool]) -> int:
         """Take rows out, also out of the file; how many of them were to be fitted."""
@@ -136,6 +140,11 @@ class Buffer:
     def rewrite(self) -> None:
         """Make the file hold exactly what is kept."""
         self.close()
+        if self._foreign:
+            aside = self._path.with_name(f"{NAME}.damaged")
+            self._path.replace(aside)
+            log.warning("%s does not hold these features; it is now %s.", NAME, aside.name)
+        self._foreign = self._torn = False
         lines = [line for rows in self._rows.values() for _, line in rows]
         write_atomically(self._path, (_header() + "".join(lines)).encode())
         self._lines = len(lines)
@@ -148,7 +157,7 @@ class Buffer:
     def _write(self, lines: list[str]) -> None:
         if self._file is None:
             fresh = not self._path.exists()
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file = self._path.open("a", encoding="utf-8", newline="\n")
             if fresh:
                 self._file.write(_header())
@@ -157,20 +166,21 @@ class Buffer:
         self._lines += len(lines)
 
     def _load(self) -> None:
-        """Read what an earlier run left; torn and foreign lines are dropped and told."""
+        """Read what an earlier run left; torn and strange lines are dropped and told."""
         try:
-            with self._path.open(encoding="utf-8", errors="replace", newline="") as file:
-                lines = csv.reader(file)
-                header = tuple(next(lines, ()))
-                cells = list(lines) if header == _HEADER else []
+            text = self._path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return
-        if header != _HEADER:
-            aside = self._path.with_name(f"{NAME}.damaged")
-            self._path.replace(aside)
-            log.warning("%s does not hold these features; it is set aside as %s.", NAME, aside.name)
+        if not text:
+            self._torn = True
             return
-        unread = 0
+        # A line without its end may have lost digits of its last number.
+        whole, _, torn = text.rpartition("\n")
+        header, *cells = [line.split(",") for line in whole.split("\n")]
+        if tuple(header) != _HEADER:
+            self._foreign = True
+            return
+        unread = int(bool(torn))
         for entry in cells:
             try:
                 row = Row.parse(entry)
@@ -178,10 +188,11 @@ class Buffer:
                 unread += 1
                 continue
             self._rows[row.part].append((row, row.line()))
+        self._lines = len(cells)
         if unread:
+            # A torn last line must not swallow the first one appended to it.
+            self._torn = True
             log.warning("%d lines of %s could not be read and are dropped.", unread, NAME)
-        # A torn last line must not swallow the first one appended to it.
-        self.rewrite()
 
 
 def _header() -> str:

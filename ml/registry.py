@@ -60,7 +60,7 @@ NAMES: Final[Mapping[str, Names]] = {
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Readers see the old file or the new one, also after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     with fresh.open("wb") as file:
         file.write(content)

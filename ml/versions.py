@@ -113,20 +113,17 @@ class Versions:
         older = [v for v in self._kept() if self._serving is None or v < self._serving]
         for version in reversed(older):
             try:
-                model = load(self._path(version))
+                return self.use(version)
             except ModelError as error:
                 log.warning("%s", error)
-                continue
-            self._serve(version)
-            return model
         raise ModelError("There is no earlier version of the live model to go back to.")
 
     def use(self, version: int) -> Model:
-        """That kept version serves from now on; ModelError where it is not kept or damaged."""
+        """A kept version serves from now on; ModelError where it is not kept or damaged."""
         kept = self._kept()
         if version not in kept:
-            listed = ", ".join(map(str, kept)) or "none"
-            raise ModelError(f"Version {version} of the live model is not kept (kept: {listed}).")
+            there = ", ".join(map(str, kept)) or "none"
+            raise ModelError(f"Version {version} of the live model is not kept; there is {there}.")
         model = load(self._path(version))
         self._serve(version)
         return model

@@ -162,12 +162,46 @@ def test_a_torn_or_foreign_buffer_never_stops_the_start(tmp_path: Path) -> None:
     assert Buffer(tmp_path, fitted=10, held=10).count(HELD) == 2
     path.write_bytes(content.replace(b"1.0,1.0", b"nan,1.0", 1) + b"\x00\xff garbage\n")
     assert Buffer(tmp_path, fitted=10, held=10).count(HELD) == 2
+    path.write_bytes(b"")
+    buffer = Buffer(tmp_path, fitted=10, held=10)
+    buffer.append([Row(1.0, HELD, "", "", "", np.ones(len(LIVE)))])
+    assert Buffer(tmp_path, fitted=10, held=10).count(HELD) == 1
     path.write_text("time,colour\n1,red\n")
     buffer = Buffer(tmp_path, fitted=10, held=10)
     assert buffer.count(FIT) == buffer.count(HELD) == 0
-    assert (tmp_path / f"{NAME}.damaged").exists()
+    assert path.read_text() == "time,colour\n1,red\n"
     buffer.append([Row(1.0, FIT, "", "", "", np.ones(len(LIVE)))])
     assert Buffer(tmp_path, fitted=10, held=10).count(FIT) == 1
+    assert (tmp_path / f"{NAME}.damaged").read_text() == "time,colour\n1,red\n"
+
+
+def test_a_last_line_cut_anywhere_loses_that_line_alone(tmp_path: Path) -> None:
+    buffer = Buffer(tmp_path, fitted=10, held=10)
+    buffer.append([Row(1.0, FIT, "", "", "", np.full(len(LIVE), 0.25)) for _ in range(3)])
+    path = tmp_path / NAME
+    content = path.read_bytes()
+    for cut in range(1, 40):
+        path.write_bytes(content[:-cut])
+        again = Buffer(tmp_path, fitted=10, held=10)
+        # Without its newline the last number may be cut too, so the line does not count.
+        assert again.count(FIT) == 2
+        again.append([Row(2.0, FIT, "", "", "", np.ones(len(LIVE)))])
+        assert Buffer(tmp_path, fitted=10, held=10).count(FIT) == 3
+        assert path.read_bytes().count(b"\n") == 4
+
+
+def test_looking_at_a_folder_changes_nothing_in_it(tmp_path: Path) -> None:
+    baseline = Baseline(tmp_path, background=False)
+    feed(baseline, NEEDED)
+    feed(baseline, 7, seed=1, now_s=1001.0)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    looking = Baseline(tmp_path)
+    looking.status()
+    looking.close()
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    # The owner's next rows still reach the file.
+    feed(baseline, 1, seed=2, now_s=1002.0)
+    assert Baseline(tmp_path).status()["collected"] == 8
 
 
 def test_the_file_does_not_grow_for_ever(tmp_path: Path) -> None:
@@ -226,6 +260,10 @@ def test_rollback_reset_and_retrain(tmp_path: Path) -> None:
     assert [one["serving"] for one in told["history"]] == [True, False]
     assert registry.load(tmp_path).version == "1"
     assert Baseline(tmp_path, background=False).status()["version"] == 1
+    baseline.use(2)
+    assert baseline.status()["version"] == 2
+    with pytest.raises(ModelError, match="there is 1, 2"):
+        baseline.use(9)
     baseline.reset()
     told = baseline.status()
     assert (told["phase"], told["version"], told["collected"]) == ("WARMING UP", None, 0)
