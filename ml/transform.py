@@ -96,10 +96,13 @@ class QuantileNormal:
             )
         out = np.empty_like(values)
         interpolate(values, self.xs, self.zs, self.starts, out)
-        above = np.maximum(values - self._highest, 0.0)
-        below = np.maximum(self._lowest - values, 0.0)
-        if above.any() or below.any():
-            out += np.log1p(above / self.scales) - np.log1p(below / self.scales)
+        # Few values lie outside, and a logarithm costs as much as the whole interpolation.
+        rows, columns = np.nonzero(values > self._highest)
+        excess = values[rows, columns] - self._highest[columns]
+        out[rows, columns] += np.log1p(excess / self.scales[columns])
+        rows, columns = np.nonzero(values < self._lowest)
+        excess = self._lowest[columns] - values[rows, columns]
+        out[rows, columns] -= np.log1p(excess / self.scales[columns])
         return out
 
     def to_arrays(self) -> Arrays:
