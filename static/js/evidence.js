@@ -99,7 +99,7 @@ export function flowTable(records, shown = FLOWS_SHOWN, total = records.length, 
   const body = h("tbody");
   const row = (record) => h("tr", null,
     h("td", null, hhmmss(record.time), h("span", { class: "dim" }, milliseconds(record.time))),
-    h("td", null, party(record.names?.src, record.src_ip)),
+    h("td", { class: "sub-src" }, party(record.names?.src, record.src_ip)),
     h("td", null, party(record.names?.dst, record.dst_ip, record.dst_port)),
     h("td", null, severityTag(record.severity, wordOf(record))),
     h("td", { class: "p3" }, protocolWords(record)),
@@ -118,7 +118,7 @@ export function flowTable(records, shown = FLOWS_SHOWN, total = records.length, 
   return h("div", { class: "sub" },
     h("table", { class: "sub-table" },
       h("caption", { class: "visually-hidden" }, "Flows of this incident, newest first"),
-      h("thead", null, h("tr", null, ["Time", "Source", "Destination", "Severity", "Protocol", "How rare"].map((words, i) => h("th", { scope: "col", class: i === 5 ? "num" : i === 4 ? "p3" : "" }, words)))),
+      h("thead", null, h("tr", null, ["Time", "Source", "Destination", "Severity", "Protocol", "How rare"].map((words, i) => h("th", { scope: "col", class: ["", "sub-src", "", "", "p3", "num"][i] }, words)))),
       body),
     foot.childNodes.length ? foot : null);
 }
