@@ -315,7 +315,12 @@ class Engine:
 
     def notices(self) -> list[str]:
         """What a person should know, in sentences."""
-        told = [*self.settings.notices, *self.store.notices(), *self.analysis.incidents.notices()]
+        told = [
+            *self.settings.notices,
+            *self.store.notices(),
+            *self.analysis.incidents.notices(),
+            *self.analysis.predictor.notices,
+        ]
         if self._failure is not None:
             told.append(self._failure)
         return told

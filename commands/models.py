@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from errors import UsageError
+from errors import ModelError, UsageError
 from ml.baseline import Baseline
+from ml.model import Model
 from ml.registry import load, verify
 from settings import Settings
 from store import Store
@@ -32,28 +33,38 @@ def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
 
 
 def run_train(options: argparse.Namespace, settings: Settings) -> int:
-    wanted = ("home", "industrial", "live") if options.model == "all" else (options.model,)
-    for name in wanted:
-        if name == "live":
-            _train_live(settings)
-        else:
-            from training.pipeline import DATA, train
-
-            model = train(name, options.data or DATA, settings.path(_SHIPPED[name]))
-            _say(f"{name}: version {model.version}, {len(model.features)} features")
+    if options.model in ("home", "industrial", "all"):
+        for name in _SHIPPED if options.model == "all" else (options.model,):
+            _told(name, _train(name, options.data, settings.path(_SHIPPED[name])))
+    if options.model in ("live", "all"):
+        return _train_live(options, settings)
     return 0
 
 
-def _train_live(settings: Settings) -> None:
-    """Train on the flows collected so far; the program must not be running meanwhile."""
+def _train(name: str, data: Path | None, out: Path) -> Model:
+    # Imported here: the data sets need pandas and scikit-learn, the other commands do not.
+    from training.pipeline import train
+
+    return train(name, data, out)
+
+
+def _train_live(options: argparse.Namespace, settings: Settings) -> int:
+    """On captures of this network, or on the flows collected; nothing may run meanwhile."""
     store = Store(settings.path("DATA_DIR"))
     try:
-        baseline = Baseline(settings.path("LIVE_MODEL_PATH"), background=False)
-        baseline.retrain()
-        baseline.close()
-        _say(f"live: {baseline.status()['sentence']}")
+        data = options.data if options.model == "live" else None
+        _told("live", _train("live", data, settings.path("LIVE_MODEL_PATH")))
+    except ModelError as error:
+        if options.model == "live":
+            raise
+        _say(f"live: {error}")
     finally:
         store.close()
+    return 0
+
+
+def _told(name: str, model: Model) -> None:
+    _say(f"{name}: version {model.version}, {len(model.features)} features")
 
 
 def run_models(options: argparse.Namespace, settings: Settings) -> int:
