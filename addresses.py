@@ -5,9 +5,14 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final, Literal
 
-__all__ = ["LocalNetworks", "address_text", "mac_text"]
+from batches import Rows
+
+__all__ = ["LocalNetworks", "Side", "address_of", "address_text", "addresses_of"]
+
+Side = Literal["src", "dst"]
+"""Whose address of a row."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -34,9 +39,15 @@ def address_text(high: int, low: int, version: int) -> str:
     return str(ipaddress.IPv4Address(low & 0xFFFFFFFF))
 
 
-def mac_text(value: int) -> str:
-    """48 bits as aa:bb:cc:dd:ee:ff."""
-    return value.to_bytes(6, "big").hex(":")
+def address_of(row: Any, side: Side) -> str:
+    """The address of one row of PACKET, FLOW or evidence, as text."""
+    return address_text(int(row[f"{side}_hi"]), int(row[f"{side}_lo"]), int(row["ip_version"]))
+
+
+def addresses_of(rows: Rows, side: Side) -> list[str]:
+    """The addresses of (n,) such rows: by columns, many times faster than row by row."""
+    columns = (rows[name].tolist() for name in (f"{side}_hi", f"{side}_lo", "ip_version"))
+    return [address_text(*halves) for halves in zip(*columns, strict=True)]
 
 
 class LocalNetworks:

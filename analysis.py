@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from addresses import LocalNetworks, address_text
+from addresses import LocalNetworks, address_of, addresses_of
 from alerts import Incidents
-from batches import UNREAD_REASONS, FlowBatch, FlowRecord, FrameBatch, VerdictBatch
+from batches import SEVERITIES, UNREAD_REASONS, FlowBatch, FrameBatch, VerdictBatch
 from flow_log import FlowLog
 from flow_tracker import FlowTracker
 from packets import Decoder
@@ -68,7 +68,7 @@ class Analysis:
             # A fresh live model draws its line on few flows: it may object to twice as many.
             alpha=2 * settings.ALPHA,
             describe_models=self.predictor.describe,
-            learn=self._learn_false_positive,
+            learn=self.predictor.add_confirmed,
             unlearn=self.predictor.forget_confirmed,
         )
         self.flow_log = FlowLog(
@@ -76,7 +76,7 @@ class Analysis:
         )
         self.traffic = Traffic()
         self.verdicts = {"ALERT": 0, "ALLOW": 0}
-        self.severities = {"CRITICAL": 0, "HIGH": 0, "MEDIUM": 0, "LOW": 0}
+        self.severities = dict.fromkeys(reversed(SEVERITIES), 0)
         self.first_ns = 0
         self.last_ns = 0
         self._last_tick_ns = 0
@@ -140,7 +140,7 @@ class Analysis:
         alerted = int(verdicts.alert.sum())
         self.verdicts["ALERT"] += alerted
         self.verdicts["ALLOW"] += len(flows) - alerted
-        for place, name in enumerate(("LOW", "MEDIUM", "HIGH", "CRITICAL")):
+        for place, name in enumerate(SEVERITIES):
             self.severities[name] += int((verdicts.severity == place).sum())
         self.traffic.add_flows(int(flows.rows["last_ns"].max()) / 1e9, len(flows))
         self._count_devices(flows)
@@ -150,22 +150,17 @@ class Analysis:
         so that no quarantine of sources could take them out again."""
         besieged = self.incidents.besieged()
         if besieged:
-            keep = np.array([address not in besieged for address in _targets(flows)], bool)
+            targets = addresses_of(flows.rows, "dst")
+            keep = np.array([address not in besieged for address in targets], bool)
             flows, verdicts = FlowBatch(flows.rows[keep]), verdicts.taken(keep)
         self.predictor.learn(flows, verdicts, self.incidents.quarantined())
 
     def _count_devices(self, flows: FlowBatch) -> None:
         for row in flows.rows[:DEVICE_ROWS]:
             size = int(row["wire_bytes"].sum())
-            for side in ("src", "dst"):
-                address = address_text(
-                    int(row[f"{side}_hi"]), int(row[f"{side}_lo"]), int(row["ip_version"])
-                )
+            for address in (address_of(row, "src"), address_of(row, "dst")):
                 if self.is_local(address):
                     self.traffic.add_device(address, size)
-
-    def _learn_false_positive(self, records: list[FlowRecord]) -> str:
-        return self.predictor.add_confirmed(records)
 
     def counters(self) -> dict[str, Any]:
         """Sums since the start, by cause."""
@@ -184,11 +179,3 @@ class Analysis:
             "late_packets": self.tracker.late_packets,
             "rows_shed": self.flow_log.shed,
         }
-
-
-def _targets(flows: FlowBatch) -> list[str]:
-    rows = flows.rows
-    halves = zip(
-        rows["dst_hi"].tolist(), rows["dst_lo"].tolist(), rows["ip_version"].tolist(), strict=True
-    )
-    return [address_text(high, low, version) for high, low, version in halves]

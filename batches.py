@@ -6,18 +6,30 @@ arrays, so that the compiled loops and the vectorised rooms read the same memory
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
 __all__ = [
+    "ACK",
+    "ARP",
+    "FIN",
     "FLOW",
+    "ICMP",
+    "ICMPV6",
     "MODELS",
     "PACKET",
+    "PSH",
+    "RST",
+    "SEVERITIES",
+    "SYN",
+    "TCP",
+    "UDP",
     "UNREAD_REASONS",
     "ConnectionState",
     "Deviation",
@@ -29,7 +41,9 @@ __all__ = [
     "PacketBatch",
     "PacketKind",
     "Rows",
+    "Severity",
     "VerdictBatch",
+    "without_features",
 ]
 
 Rows = NDArray[np.void]
@@ -37,6 +51,10 @@ Rows = NDArray[np.void]
 
 MODELS: Final = ("home", "industrial", "live")
 """The three models in the order of the columns of a VerdictBatch."""
+
+Severity = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
+SEVERITIES: Final[tuple[Severity, ...]] = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
+"""By rising rank; a VerdictBatch holds the rank."""
 
 
 @dataclass(slots=True)
@@ -59,6 +77,21 @@ class FrameBatch:
 
     def __len__(self) -> int:
         return len(self.offset)
+
+
+# Protocols by their IANA numbers; ARP has none and is no IP protocol.
+ARP: Final = 0
+ICMP: Final = 1
+TCP: Final = 6
+UDP: Final = 17
+ICMPV6: Final = 58
+
+# Bits of TCP's flags (RFC 9293 §3.1).
+FIN: Final = 1
+SYN: Final = 2
+RST: Final = 4
+PSH: Final = 8
+ACK: Final = 16
 
 
 class PacketKind(IntEnum):
@@ -238,7 +271,7 @@ class VerdictBatch:
         NaN where the model is unavailable.
     raw: the forests' own scores (scikit-learn's score_samples), NaN where unavailable.
     votes: int8, 1 ANOMALY, 0 NORMAL, -1 UNAVAILABLE.
-    severity: int8, 0 LOW, 1 MEDIUM, 2 HIGH, 3 CRITICAL.
+    severity: int8, the place in SEVERITIES.
     alert, borderline: bool.
     thresholds, references: (3,) the line of each model and the size of its reference (0: none).
     beyond: (n, 3) bool, rarer than the whole reference.
@@ -341,3 +374,8 @@ class FlowRecord(TypedDict):
     names: dict[str, str | None]
     incident: str | None
     features: list[float]
+
+
+def without_features(flow: Mapping[str, Any]) -> dict[str, Any]:
+    """A FlowRecord as pages and documents have it: without what only the live model reads."""
+    return {name: value for name, value in flow.items() if name != "features"}

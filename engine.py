@@ -15,7 +15,7 @@ import ml.forest
 import packets
 import patterns
 from analysis import Analysis
-from batches import FrameBatch
+from batches import SEVERITIES, FrameBatch
 from capture import Capture, CaptureStatus, Interface
 from compiled import is_complete, mark_complete
 from errors import AppError
@@ -31,7 +31,6 @@ log = logging.getLogger("secureflux.engine")
 Mode = Literal["live", "replay", "sample", "off"]
 
 _READ_S: Final = 0.1
-_SEVERITIES: Final = ("CRITICAL", "HIGH", "MEDIUM", "LOW")
 _STATUSES: Final = ("OPEN", "CLOSED", "FALSE_POSITIVE")
 _SILENT_S: Final = 60.0
 _SAMPLE_LAG_NS: Final = 2_000_000_000
@@ -289,7 +288,7 @@ class Engine:
             "models": judged["models"],
             "seq": analysis.flow_log.seq,
             "alerts_seq": analysis.incidents.seq,
-            "open": {name: counts[name] for name in _SEVERITIES},
+            "open": {name: counts[name] for name in reversed(SEVERITIES)},
             "statuses": {name: counts[name] for name in _STATUSES},
             "proposed_rules": 0,
             "flows_per_minute": {**flows, "lane": self.lane(flows["start"])},

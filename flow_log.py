@@ -16,25 +16,26 @@ from typing import Any, Final
 
 import numpy as np
 
-from addresses import address_text
+from addresses import address_of
 from batches import (
     MODELS,
+    SEVERITIES,
     ConnectionState,
     EndReason,
     FlowBatch,
     FlowRecord,
     Rows,
     VerdictBatch,
+    without_features,
 )
 from features import matrix
+from ml.calibration import rarity
 from store import Document
-from words import local_timestamp, service
+from words import deviation_name, local_timestamp, protocol_name, service
 
-__all__ = ["SEVERITIES", "FlowLog"]
+__all__ = ["FlowLog"]
 
-SEVERITIES: Final = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
 _VOTES: Final = {1: "ANOMALY", 0: "NORMAL", -1: "UNAVAILABLE"}
-_PROTOCOLS: Final = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6"}
 
 ROWS_PER_SECOND: Final = 500
 """More rows than this in a second of packet time nobody reads; a row costs about 40 us."""
@@ -91,9 +92,7 @@ class FlowLog:
                 self._rows[record["id"]] = record
             while len(self._rows) > self._limit:
                 self._rows.popitem(last=False)
-        self._document.put_many(
-            [{name: value for name, value in row.items() if name != "features"} for row in records]
-        )
+        self._document.put_many(without_features(row) for row in records)
 
     def join(self, incidents: Mapping[str, str]) -> None:
         """Flows that belong to an incident only now: {flow id: incident id}."""
@@ -153,8 +152,7 @@ class FlowLog:
     def _record(
         self, row: Any, values: np.ndarray[Any, Any], verdicts: VerdictBatch, place: int
     ) -> FlowRecord:
-        version = int(row["ip_version"])
-        protocol = _PROTOCOLS.get(int(row["protocol"]), str(int(row["protocol"])))
+        protocol = protocol_name(int(row["protocol"]))
         time_s = int(row["last_ns"]) / 1e9
         votes = {name: _VOTES[int(verdicts.votes[place, m])] for m, name in enumerate(MODELS)}
         deviations = [asdict(one) for one in verdicts.deviations[place]]
@@ -164,8 +162,8 @@ class FlowLog:
             "seq": 0,
             "timestamp": local_timestamp(time_s),
             "time": time_s,
-            "src_ip": address_text(int(row["src_hi"]), int(row["src_lo"]), version),
-            "dst_ip": address_text(int(row["dst_hi"]), int(row["dst_lo"]), version),
+            "src_ip": address_of(row, "src"),
+            "dst_ip": address_of(row, "dst"),
             "src_port": int(row["src_port"]),
             "dst_port": dst_port,
             "protocol": protocol,
@@ -183,7 +181,7 @@ class FlowLog:
             "severity": SEVERITIES[int(verdicts.severity[place])],
             "borderline": bool(verdicts.borderline[place]),
             "extreme": bool(verdicts.extreme[place]),
-            "explainability": {"top_deviations": [_in_words(one) for one in deviations]},
+            "explainability": {"top_deviations": [deviation_name(one) for one in deviations]},
             "deviations": deviations,
             "rarity": _rarity(verdicts, place),
             "names": {"src": None, "dst": None},
@@ -192,26 +190,13 @@ class FlowLog:
         }
 
 
-def _in_words(deviation: dict[str, Any]) -> str:
-    """The specification's words: "Flow Duration High"."""
-    if deviation["value"] > deviation["high"]:
-        return f"{deviation['feature']} High"
-    if deviation["value"] < deviation["low"]:
-        return f"{deviation['feature']} Low"
-    return f"{deviation['feature']} Unusual"
-
-
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else round(float(value), 4)
 
 
 def _rarity(verdicts: VerdictBatch, place: int) -> dict[str, Any]:
-    """1 in n of the oddest available model, never finer than its reference allows."""
+    """That of the oddest available model."""
     scores = verdicts.scores[place]
-    if np.isnan(scores).all():
-        return {"n": None, "reference": 0, "beyond": False}
-    model = int(np.nanargmin(scores))
+    model = 0 if np.isnan(scores).all() else int(np.nanargmin(scores))
     reference = int(verdicts.references[model])
-    beyond = bool(verdicts.beyond[place, model])
-    n = min(10 ** -float(scores[model]), reference) if reference else None
-    return {"n": n, "reference": reference, "beyond": beyond}
+    return rarity(float(scores[model]), reference, bool(verdicts.beyond[place, model]))

@@ -6,20 +6,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from batches import ConnectionState, EndReason
+from batches import ACK, FIN, ICMP, ICMPV6, PSH, RST, SYN, TCP, ConnectionState, EndReason
 from compiled import Int, compiled
-from flow_table import ICMP, ICMPV6, NEXT_ID, Table, icmp_request
+from flow_table import NEXT_ID, Table, icmp_request
 
 __all__ = [
-    "ACK",
     "BOTH_FINS",
     "MARK_ESTABLISHED",
     "MARK_RST",
     "MARK_SYN",
     "MARK_SYN_ACK",
-    "RST",
-    "SYN",
-    "TCP",
     "add_packet",
     "begin",
     "connection_state",
@@ -32,13 +28,6 @@ _MARK_FIN_BACKWARD: Final = 8
 MARK_RST: Final = 16
 MARK_ESTABLISHED: Final = 32  # the initiator acknowledged the SYN-ACK
 BOTH_FINS: Final = _MARK_FIN_FORWARD | _MARK_FIN_BACKWARD
-
-TCP: Final = 6
-_FIN: Final = 1
-SYN: Final = 2
-RST: Final = 4
-_PSH: Final = 8
-ACK: Final = 16
 
 _END_ACTIVE: Final = int(EndReason.ACTIVE)
 _STATE_S0: Final = int(ConnectionState.S0)
@@ -147,7 +136,7 @@ def _add_times(row: Any, d: Int, t: Int) -> None:
 
 @compiled
 def _add_flags(row: Any, d: Int, flags: Int) -> None:
-    if flags & _FIN:
+    if flags & FIN:
         row["flag_counts"][0] += 1
         row["marks"] |= _MARK_FIN_BACKWARD if d else _MARK_FIN_FORWARD
     if flags & SYN:
@@ -158,7 +147,7 @@ def _add_flags(row: Any, d: Int, flags: Int) -> None:
     if flags & RST:
         row["flag_counts"][2] += 1
         row["marks"] |= MARK_RST
-    if flags & _PSH:
+    if flags & PSH:
         row["flag_counts"][3] += 1
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from batches import FLOW, Rows
+from batches import FLOW, ICMP, ICMPV6, Rows
 from compiled import Int, compiled
 
 __all__ = [
@@ -27,8 +27,6 @@ __all__ = [
     "FIRST_OPEN",
     "FREE",
     "FREE_ROW",
-    "ICMP",
-    "ICMPV6",
     "LATE",
     "NEXT_ID",
     "OLDEST",
@@ -64,9 +62,6 @@ ACTIVE: Final = 8
 CLOSING_FIRST: Final = 9
 CLOSING_COUNT: Final = 10
 _REGISTERS: Final = 11
-
-ICMP: Final = 1
-ICMPV6: Final = 58
 
 
 class Table(NamedTuple):

@@ -13,9 +13,21 @@ from typing import Any, Final
 
 import numpy as np
 
-from batches import FLOW, PACKET, EndReason, FlowBatch, PacketBatch, PacketKind, Rows
+from batches import (
+    ACK,
+    FLOW,
+    PACKET,
+    RST,
+    SYN,
+    TCP,
+    EndReason,
+    FlowBatch,
+    PacketBatch,
+    PacketKind,
+    Rows,
+)
 from compiled import Int, compiled
-from flow_row import ACK, BOTH_FINS, RST, SYN, TCP, add_packet, begin, connection_state
+from flow_row import BOTH_FINS, add_packet, begin, connection_state
 from flow_table import (
     ACTIVE,
     CLOCK,
@@ -356,11 +368,6 @@ class FlowTracker:
     def late_packets(self) -> int:
         """Packets of connections that had ended: counted, added to no flow."""
         return int(self._table.registers[LATE])
-
-    @property
-    def clock_ns(self) -> int:
-        """The newest packet time seen, nanoseconds since the epoch (0 before the first)."""
-        return int(self._table.registers[CLOCK])
 
     def track(self, packets: PacketBatch) -> FlowBatch:
         """Feed packets in capture order; the flows that ended by them."""

@@ -13,7 +13,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from batches import PACKET, UNREAD_REASONS, FrameBatch, PacketBatch, PacketKind, Rows
+from batches import (
+    ICMP,
+    ICMPV6,
+    PACKET,
+    TCP,
+    UDP,
+    UNREAD_REASONS,
+    FrameBatch,
+    PacketBatch,
+    PacketKind,
+    Rows,
+)
 from compiled import Int, compiled
 
 __all__ = ["Decoder", "decode_frames", "warm"]
@@ -38,10 +49,6 @@ _DLT_SLL2: Final = 276
 _ETHERTYPE_IPV4: Final = 0x0800
 _ETHERTYPE_ARP: Final = 0x0806
 _ETHERTYPE_IPV6: Final = 0x86DD
-_TCP: Final = 6
-_UDP: Final = 17
-_ICMP: Final = 1
-_ICMPV6: Final = 58
 # An IPv6 chain longer than this is not seen outside attacks (RFC 8504 §5.3 lets hosts refuse it).
 _MAX_EXTENSIONS: Final = 8
 
@@ -233,7 +240,7 @@ def _read_transport(
     row["src_port"] = 0
     row["dst_port"] = 0
     header: Int = 8
-    if protocol == _TCP:
+    if protocol == TCP:
         if end - at < 20:
             return _TRUNCATED
         header = (np.int64(data[at + 12]) >> 4) * 4
@@ -243,10 +250,10 @@ def _read_transport(
         row["ack"] = _u32(data, at + 8)
         row["tcp_flags"] = data[at + 13]
         row["window"] = _u16(data, at + 14)
-    elif protocol == _UDP:
+    elif protocol == UDP:
         if end - at < 8:
             return _TRUNCATED
-    elif protocol == _ICMP or protocol == _ICMPV6:
+    elif protocol == ICMP or protocol == ICMPV6:
         if end - at < 4:
             return _TRUNCATED
         row["icmp_type"] = data[at]
@@ -256,7 +263,7 @@ def _read_transport(
         return _PROTOCOL
     if size < header:
         return _BAD_HEADER
-    if protocol == _TCP or protocol == _UDP:
+    if protocol == TCP or protocol == UDP:
         row["src_port"] = _u16(data, at)
         row["dst_port"] = _u16(data, at + 2)
     row["protocol"] = protocol

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 import words
-from batches import MODELS
+from batches import MODELS, SEVERITIES
 from engine import Engine
 
 __all__ = ["overview"]
 
 _HOUR_S: Final = 3600
 _DAY_S: Final = 24 * _HOUR_S
-_SEVERITIES: Final = ("CRITICAL", "HIGH", "MEDIUM", "LOW")
 _SHOWN: Final = 5
 
 
@@ -79,9 +78,9 @@ def _urgent_sentence(opened: list[dict[str, Any]], urgent: list[dict[str, Any]])
     need = f"{words.count(len(urgent), 'incident')} {'needs' if len(urgent) == 1 else 'need'} you"
     if critical:
         need += f", {critical} {'is' if critical == 1 else 'are'} critical"
-    worst = min(urgent, key=lambda a: (_SEVERITIES.index(a["severity"]), -a["last_time"]))
+    worst = max(urgent, key=lambda a: (SEVERITIES.index(a["severity"]), a["last_time"]))
     others = len(opened) - len(urgent)
-    detail = str(worst["why"]).replace("**", "")
+    detail = words.bare(str(worst["why"]))
     if others:
         detail += f" {words.count(others, 'other')} can wait."
     one = "the critical one" if critical == 1 else "the worst one"
@@ -213,7 +212,7 @@ def _hours(recent: list[dict[str, Any]], now_s: float) -> list[dict[str, Any]]:
     """24 hours up to now, each with its incidents by severity."""
     this_hour = int(now_s // _HOUR_S)
     hours: list[dict[str, Any]] = [
-        {"start": float((this_hour - back) * _HOUR_S), **dict.fromkeys(_SEVERITIES, 0)}
+        {"start": float((this_hour - back) * _HOUR_S), **dict.fromkeys(SEVERITIES, 0)}
         for back in range(23, -1, -1)
     ]
     for alert in recent:

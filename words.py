@@ -13,6 +13,7 @@ import string
 from collections.abc import Mapping
 from typing import Any, Final
 
+from batches import ARP, ICMP, ICMPV6, TCP, UDP
 from units import amount, clock, count, duration, local_timestamp, number, rarity, size
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "clock",
     "count",
     "deviation",
+    "deviation_name",
     "duration",
     "false_positive",
     "learning_warning",
@@ -59,7 +61,7 @@ _SERVICES: Final = {
 }  # fmt: skip
 """Names people know for well-known ports (IANA registry; 8080 and 8443 by custom)."""
 
-_PROTOCOLS: Final = {0: "ARP", 1: "ICMP", 6: "TCP", 17: "UDP", 47: "GRE", 50: "ESP", 58: "ICMPv6"}
+_PROTOCOLS: Final = {ARP: "ARP", ICMP: "ICMP", TCP: "TCP", UDP: "UDP", ICMPV6: "ICMPv6"}
 
 
 # --- names --------------------------------------------------------------------------------------
@@ -308,6 +310,15 @@ def deviation(one: Mapping[str, Any]) -> str:
     low, high = (amount(float(one[side]), str(one["unit"])) for side in ("low", "high"))
     span = low if low == high else f"{low} to {high}"
     return f"{one['label']} **{value}**, usually {span}"
+
+
+def deviation_name(one: Mapping[str, Any]) -> str:
+    """One feature in the specification's words: "Flow Duration High"."""
+    if one["value"] > one["high"]:
+        return f"{one['feature']} High"
+    if one["value"] < one["low"]:
+        return f"{one['feature']} Low"
+    return f"{one['feature']} Unusual"
 
 
 def top_deviations(incident: Mapping[str, Any], flow: Mapping[str, Any] | None) -> list[str]:

@@ -20,7 +20,6 @@ from alerts.record import (
     FALSE_POSITIVE,
     KEPT,
     OPEN,
-    SEVERITIES,
     Key,
     Record,
     Tally,
@@ -39,7 +38,7 @@ from alerts.record import (
 )
 from alerts.suppressions import Suppressions
 from alerts.whitelist import Whitelist
-from batches import Finding, FlowRecord
+from batches import SEVERITIES, Finding, FlowRecord
 
 __all__ = ["Gatherer"]
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import waf_rules
 import words
-from batches import MODELS, Finding, FlowRecord
+from batches import MODELS, SEVERITIES, Finding, FlowRecord
 
 __all__ = [
     "CLOSED",
@@ -24,7 +24,6 @@ __all__ = [
     "KEPT",
     "OPEN",
     "PATTERNS",
-    "SEVERITIES",
     "Key",
     "Record",
     "Tally",
@@ -52,7 +51,6 @@ Key = tuple[str, str, str]
 OPEN: Final = "OPEN"
 CLOSED: Final = "CLOSED"
 FALSE_POSITIVE: Final = "FALSE_POSITIVE"
-SEVERITIES: Final = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
 
 KEPT: Final = 50
 """Sources, targets, ports and flows an incident names at most (API.md: "newest 50")."""

@@ -19,11 +19,11 @@ from alerts.actions import Actions
 from alerts.gather import Gatherer
 from alerts.ledger import Ledger, Outbox
 from alerts.pairs import HISTORY_HOURS, FirstSeen, HostHours, PairWindows
-from alerts.record import CLOSED, FALSE_POSITIVE, OPEN, SEVERITIES, Record, rate_at, severity_rank
+from alerts.record import CLOSED, FALSE_POSITIVE, OPEN, Record, rate_at, severity_rank
 from alerts.suppressions import Suppressions
 from alerts.undo import UndoBook
 from alerts.whitelist import Whitelist, checked
-from batches import Finding, FlowBatch, FlowRecord
+from batches import SEVERITIES, Finding, FlowBatch, FlowRecord, without_features
 from store import Store
 
 __all__ = ["Incidents"]
@@ -277,8 +277,10 @@ class Incidents:
             who = words.plain(record["names"]["src"] or record["src_ip"])
             return {
                 **self._view(record),
-                "flow_records": [_shown(flow) for flow in self._ledger.evidence(incident_id)],
-                "worst": _shown(worst) if worst else None,
+                "flow_records": [
+                    without_features(flow) for flow in self._ledger.evidence(incident_id)
+                ],
+                "worst": without_features(worst) if worst else None,
                 "history": {
                     "unit": "flows",
                     "label": f"{who}, flows per hour, {HISTORY_HOURS} h",
@@ -421,8 +423,3 @@ class Incidents:
 
 def _urgency(record: Record) -> tuple[int, float, str]:
     return severity_rank(record["severity"]), record["last_time"], record["id"]
-
-
-def _shown(flow: FlowRecord) -> Answer:
-    """A flow without the values only the live model needs."""
-    return {name: value for name, value in flow.items() if name != "features"}

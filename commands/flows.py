@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from addresses import address_text
+from addresses import addresses_of
 from batches import FLOW, ConnectionState, EndReason, FlowBatch, Rows
 from capture import read_capture
 from errors import InputError, UsageError
@@ -23,12 +23,12 @@ from features import COLUMNS, FEATURES, extras, matrix, select
 from flow_tracker import FlowTracker
 from packets import Decoder
 from settings import Settings
+from words import protocol_name
 
 __all__ = ["add_commands", "flow_table"]
 
 log = logging.getLogger("secureflux.flows")
 
-_PROTOCOLS: Final = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6"}
 _SHOWN: Final = tuple(
     f.name for f in FEATURES if f.group in ("home", "industrial") or f.name.endswith("Flag Count")
 )
@@ -136,16 +136,8 @@ def flow_table(flows: FlowBatch) -> pd.DataFrame:
     """The columns of docs/cli.md: who and when, 21 + 6 + 4 features, then ours."""
     rows = flows.rows
     values = matrix(rows)
-    versions = rows["ip_version"].tolist()
-
-    def addresses(side: str) -> list[str]:
-        halves = zip(
-            rows[f"{side}_hi"].tolist(), rows[f"{side}_lo"].tolist(), versions, strict=True
-        )
-        return [address_text(high, low, version) for high, low, version in halves]
-
-    sources, targets = addresses("src"), addresses("dst")
-    protocols = [_PROTOCOLS.get(number, str(number)) for number in rows["protocol"].tolist()]
+    sources, targets = addresses_of(rows, "src"), addresses_of(rows, "dst")
+    protocols = [protocol_name(number) for number in rows["protocol"].tolist()]
     table: dict[str, Any] = {
         "flow_id": [
             f"{src}-{dst}-{sport}-{dport}-{number}"

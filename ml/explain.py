@@ -20,7 +20,7 @@ from features import FEATURES
 from ml.model import Model
 from ml.transform import clipped
 
-__all__ = ["explain", "glance", "in_words"]
+__all__ = ["explain", "glance"]
 
 Values = NDArray[np.float64]
 
@@ -64,15 +64,6 @@ def glance(model: Model, values: Values, z: Values) -> list[list[Deviation]]:
     whole = apart.sum(axis=1, keepdims=True)
     shares = np.divide(apart, whole, out=np.zeros_like(apart), where=whole > 0)
     return _told(model, values, shares, shares)
-
-
-def in_words(deviation: Deviation) -> str:
-    """The specification's words: "Flow Duration High"."""
-    if deviation.value > deviation.high:
-        return f"{deviation.feature} High"
-    if deviation.value < deviation.low:
-        return f"{deviation.feature} Low"
-    return f"{deviation.feature} Unusual"
 
 
 def _nearest(model: Model, z: Values) -> Values:

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from batches import ConnectionState, Rows
+from batches import TCP, ConnectionState, Rows
 from compiled import Int, compiled
 from patterns.table import (
     EVIDENCE,
@@ -42,7 +42,6 @@ EVICTED: Final = 1
 CLOCK: Final = 2
 _REGISTERS: Final = 3
 
-_TCP: Final = 6
 _STATE_SF: Final = int(ConnectionState.SF)
 _STATE_RST: Final = int(ConnectionState.RST)
 
@@ -266,7 +265,7 @@ def count_flows(table: Guesses, flows: Rows, seed: NDArray[np.uint64]) -> None:
     """Feed ended flows; what is over its line is written to `out`."""
     for i in range(len(flows)):
         flow = flows[i]
-        if flow["protocol"] != _TCP:
+        if flow["protocol"] != TCP:
             continue
         state = flow["connection_state"]
         if state != _STATE_SF and state != _STATE_RST:

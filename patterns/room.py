@@ -17,8 +17,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from addresses import address_text
-from batches import FLOW, PACKET, Finding, FlowBatch, PacketBatch, Rows
+from addresses import address_of, address_text
+from batches import ARP, FLOW, ICMP, ICMPV6, PACKET, TCP, UDP, Finding, FlowBatch, PacketBatch, Rows
 from patterns import attempts as window_attempts
 from patterns import guesses as window_guesses
 from patterns import rates as window_rates
@@ -39,8 +39,6 @@ from patterns.table import (
 from patterns.windows import Counters, count_packets, move_clock
 
 __all__ = ["LOGIN_PORTS", "RULES", "Rule", "Windows", "warm"]
-
-_TCP, _UDP, _ICMP, _ICMPV6, _ARP = 6, 17, 1, 58, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,36 +69,36 @@ class Rule:
 
 # fmt: off
 RULES: Final = (
-    Rule("VERTICAL_SCAN", "SRC_SCAN", "failed ports of one host", _TCP,
+    Rule("VERTICAL_SCAN", "SRC_SCAN", "failed ports of one host", TCP,
          60, 0.6, 15, 2, "Skype client"),
-    Rule("HORIZONTAL_SWEEP", "SRC_SCAN", "failed hosts on one port", _TCP,
+    Rule("HORIZONTAL_SWEEP", "SRC_SCAN", "failed hosts on one port", TCP,
          60, 0.6, 15, 4, "Gnutella client"),
-    Rule("UDP_SCAN", "SRC_SCAN", "silent ports of one host", _UDP,
+    Rule("UDP_SCAN", "SRC_SCAN", "silent ports of one host", UDP,
          60, 0.6, 15, 6, "Gnutella client"),
-    Rule("HORIZONTAL_SWEEP", "SRC_SCAN", "silent hosts on one port", _UDP,
+    Rule("HORIZONTAL_SWEEP", "SRC_SCAN", "silent hosts on one port", UDP,
          60, 0.6, 15, 2, "office router"),
-    Rule("STEALTH_SCAN", "SRC_SCAN", "ports that got impossible packets", _TCP,
+    Rule("STEALTH_SCAN", "SRC_SCAN", "ports that got impossible packets", TCP,
          60, 0.0, 5, 0, "none"),
-    Rule("ICMP_SWEEP", "SRC_SCAN", "hosts that answer no ping", _ICMP,
+    Rule("ICMP_SWEEP", "SRC_SCAN", "hosts that answer no ping", ICMP,
          60, 0.5, 15, 1, "office host"),
-    Rule("ARP_SWEEP", "SRC_SCAN", "addresses nobody answers for", _ARP,
+    Rule("ARP_SWEEP", "SRC_SCAN", "addresses nobody answers for", ARP,
          60, 0.5, 20, 4, "home router"),
-    Rule("SYN_FLOOD", "BURST", "attempts/s to one endpoint", _TCP,
+    Rule("SYN_FLOOD", "BURST", "attempts/s to one endpoint", TCP,
          3, 0.2, 100, 2, "web browsing"),
-    Rule("UDP_FLOOD", "BURST", "unanswered packets/s to one host", _UDP,
+    Rule("UDP_FLOOD", "BURST", "unanswered packets/s to one host", UDP,
          3, 1.0, 1000, 68, "office host"),
-    Rule("ICMP_FLOOD", "BURST", "requests/s to one host", _ICMP,
+    Rule("ICMP_FLOOD", "BURST", "requests/s to one host", ICMP,
          3, 1.0, 100, 8.4, "home browsing"),
     # A load test makes 72 connections/s: that is a burst, and told as one.
-    Rule("HTTP_BURST", "BURST", "connections/s of a source to an endpoint", _TCP,
+    Rule("HTTP_BURST", "BURST", "connections/s of a source to an endpoint", TCP,
          10, 1.0, 20, 3.3, "lamp polled by its app"),
-    Rule("CREDENTIAL_GUESSING", "REPEATED_PAIR", "alike connections to a login port", _TCP,
+    Rule("CREDENTIAL_GUESSING", "REPEATED_PAIR", "alike connections to a login port", TCP,
          60, 0.0, 10, 2, "FTP client"),
-    Rule("CREDENTIAL_GUESSING", "REPEATED_PAIR", "alike connections to a login port", _TCP,
+    Rule("CREDENTIAL_GUESSING", "REPEATED_PAIR", "alike connections to a login port", TCP,
          600, 0.0, 20, 4, "FTP client"),
-    Rule("CREDENTIAL_GUESSING", "REPEATED_PAIR", "alike logins that send unlike sizes", _TCP,
+    Rule("CREDENTIAL_GUESSING", "REPEATED_PAIR", "alike logins that send unlike sizes", TCP,
          60, 0.0, 6, 2, "remote desktop"),
-    Rule("CREDENTIAL_GUESSING", "REPEATED_PAIR", "alike connections that send unlike sizes", _TCP,
+    Rule("CREDENTIAL_GUESSING", "REPEATED_PAIR", "alike connections that send unlike sizes", TCP,
          60, 0.0, 20, 10, "device that reports over TLS"),
 )
 # fmt: on
@@ -217,8 +215,7 @@ class Windows:
         kind = int(row["kind"])
         rule = RULES[kind]
         version = int(row["ip_version"])
-        source = address_text(int(row["src_hi"]), int(row["src_lo"]), version)
-        target = address_text(int(row["dst_hi"]), int(row["dst_lo"]), version)
+        source, target = address_of(row, "src"), address_of(row, "dst")
         targets: tuple[str, ...] = (target,)
         ports: tuple[int, ...] = (int(row["port"]),) if row["port"] > 0 else ()
         if kind < FLOODS[0]:
@@ -251,7 +248,7 @@ class Windows:
                 amounts["sources"] = _distinct(row["cells"])
             elif kind == CONNECT_RATE:
                 amounts["connections_per_s"] = float(row["value"])
-        protocol = _ICMPV6 if rule.protocol == _ICMP and version == 6 else rule.protocol
+        protocol = ICMPV6 if rule.protocol == ICMP and version == 6 else rule.protocol
         return Finding(
             pattern=rule.pattern,
             subpattern=rule.subpattern,

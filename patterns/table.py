@@ -29,7 +29,6 @@ __all__ = [
     "KINDS",
     "NS",
     "SAMPLE",
-    "SCANS",
     "SOURCE_CELLS",
     "STEALTH_PORTS",
     "SYN_RATE",
@@ -64,8 +63,7 @@ GUESS_SLOW: Final = 12  # the same over ten minutes
 GUESS_PASSWORDS: Final = 13  # of those in a minute, that keep changing what they send
 GUESS_ANY: Final = 14  # such connections to any other port
 KINDS: Final = 15
-SCANS: Final = (TCP_PORTS, ARP_HOSTS)  # first and last kind counted by attempts
-FLOODS: Final = (SYN_RATE, CONNECT_RATE)
+FLOODS: Final = (SYN_RATE, CONNECT_RATE)  # first and last kind counted by rates; scans before
 
 SAMPLE: Final = 16
 """Targets kept of one window, the newest."""

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from batches import PacketKind, Rows
+from batches import ACK, FIN, ICMP, ICMPV6, RST, SYN, TCP, UDP, PacketKind, Rows
 from compiled import Int, compiled
 from patterns.attempts import (
     ASKED,
@@ -68,14 +68,6 @@ _ANSWERED_SHARE: Final = 20
 acknowledged every second to tenth packet (RFC 9000 §13.2)."""
 
 _KIND_ARP: Final = int(PacketKind.ARP)
-_TCP: Final = 6
-_UDP: Final = 17
-_ICMP: Final = 1
-_ICMPV6: Final = 58
-_FIN: Final = 1
-_SYN: Final = 2
-_RST: Final = 4
-_ACK: Final = 16
 
 # What `rest` of a key says beside the port: one bit each, above the port's 16.
 _TCP_TRY: Final = 1 << 16
@@ -144,7 +136,7 @@ def _count_tcp(counters: Counters, packet: Any, t: Int) -> None:
     seed = counters.seed
     flags = np.int64(packet["tcp_flags"])
     port = np.int64(packet["dst_port"])
-    if flags & _SYN == 0 and flags & _ACK and flags & _RST == 0:
+    if flags & SYN == 0 and flags & ACK and flags & RST == 0:
         if finish_handshake(counters.rates, packet, seed):
             a = find(attempts.row_slots, attempts.row_keys, _forward(seed, packet, _TCP_TRY | port))
             if a >= 0:
@@ -155,20 +147,20 @@ def _count_tcp(counters: Counters, packet: Any, t: Int) -> None:
             key = _forward(seed, packet, port)
             count_in(counters.rates, CONNECT_RATE, key, packet, t, seed)
         return
-    if flags & _RST:
+    if flags & RST:
         back = _TCP_TRY | np.int64(packet["src_port"])
         a = find(attempts.row_slots, attempts.row_keys, _backward(seed, packet, back))
         if a >= 0:
             reject(attempts, a, t)
         return
-    if flags & (_SYN | _ACK) == _SYN | _ACK:
+    if flags & (SYN | ACK) == SYN | ACK:
         back = _TCP_TRY | np.int64(packet["src_port"])
         a = find(attempts.row_slots, attempts.row_keys, _backward(seed, packet, back))
         if a >= 0:
             answer(attempts, a)
         expect_handshake(counters.rates, packet, seed)
         return
-    if flags & (_SYN | _FIN) == _SYN:
+    if flags & (SYN | FIN) == SYN:
         key = _forward(seed, packet, _TCP_TRY | port)
         a = find(attempts.row_slots, attempts.row_keys, key)
         if a < 0:
@@ -246,7 +238,7 @@ def _count_icmp(counters: Counters, packet: Any, t: Int) -> None:
     attempts = counters.attempts
     seed = counters.seed
     kind = np.int64(packet["icmp_type"])
-    is_v6 = packet["protocol"] == _ICMPV6
+    is_v6 = packet["protocol"] == ICMPV6
     if kind == (129 if is_v6 else 0):
         a = find(attempts.row_slots, attempts.row_keys, _backward(seed, packet, _ICMP_TRY))
         if a >= 0:
@@ -325,11 +317,11 @@ def count_packets(counters: Counters, packets: Rows) -> None:
         t = move_clock(counters, packet["time_ns"])
         if packet["kind"] == _KIND_ARP:
             _count_arp(counters, packet, t)
-        elif packet["protocol"] == _TCP:
+        elif packet["protocol"] == TCP:
             _count_tcp(counters, packet, t)
-        elif packet["protocol"] == _UDP:
+        elif packet["protocol"] == UDP:
             _count_udp(counters, packet, t)
-        elif packet["protocol"] == _ICMP or packet["protocol"] == _ICMPV6:
+        elif packet["protocol"] == ICMP or packet["protocol"] == ICMPV6:
             _count_icmp(counters, packet, t)
         if counters.attempts.registers[DUE]:
             tell_groups(counters.attempts, t)

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from flask import Blueprint, Response
 from pydantic import Field, model_validator
 
-from routes.web import Body, Query, RequestError, endpoint, engine, rows
+from batches import Severity
+from routes.web import Body, Nothing, Query, RequestError, endpoint, engine, rows
 
 __all__ = ["blueprint"]
 
@@ -18,7 +19,7 @@ CHANGES = (400, 403, 404, 409)
 
 class AlertQuery(Query):
     status: Literal["OPEN", "FALSE_POSITIVE", "CLOSED", "all"] = "OPEN"
-    severity: Literal["CRITICAL", "HIGH", "MEDIUM", "LOW"] | None = None
+    severity: Severity | None = None
     pattern: str | None = Field(default=None, max_length=60)
     src: str | None = Field(default=None, max_length=100)
     limit: int = Field(default=200, ge=1, le=2000)
@@ -51,10 +52,6 @@ class Note(Body):
 
 class PreviewWish(Body):
     scope: Literal["narrow", "wide"] | None = None
-
-
-class Nothing(Body):
-    pass
 
 
 class Trusted(Body):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Literal
 
-from flask import Blueprint, Response, render_template
+from flask import Blueprint, Response, jsonify, render_template
 from pydantic import Field
 
-from batches import FlowRecord
-from routes.web import Body, Query, endpoint, engine, rows, shell
+from batches import FlowRecord, Severity, without_features
+from routes.web import Body, Nothing, Query, endpoint, engine, rows, shell
 
 __all__ = ["blueprint"]
 
@@ -19,7 +20,7 @@ blueprint = Blueprint("live", __name__)
 class FlowQuery(Query):
     since: int | None = Field(default=None, ge=0, description="only rows changed after this seq")
     limit: int = Field(default=200, ge=1, le=2000)
-    severity: Literal["CRITICAL", "HIGH", "MEDIUM", "LOW"] | None = None
+    severity: Severity | None = None
     decision: Literal["ALERT", "ALLOW"] | None = None
     src: str | None = Field(default=None, max_length=100, description="part of the source address")
     dst: str | None = Field(default=None, max_length=100, description="part of the destination")
@@ -30,11 +31,7 @@ class CaptureChoice(Body):
     filter: str = Field(default="", max_length=1000)
 
 
-class Nothing(Body):
-    pass
-
-
-def _accepts(query: FlowQuery) -> Any:
+def _accepts(query: FlowQuery) -> Callable[[FlowRecord], bool]:
     def accept(row: FlowRecord) -> bool:
         return (
             (query.severity is None or row["severity"] == query.severity)
@@ -46,11 +43,6 @@ def _accepts(query: FlowQuery) -> Any:
     return accept
 
 
-def _shown(row: FlowRecord) -> dict[str, Any]:
-    """Without what only the live model reads."""
-    return {name: value for name, value in row.items() if name != "features"}
-
-
 @blueprint.get("/live")
 def page() -> str:
     running = engine()
@@ -58,7 +50,7 @@ def page() -> str:
     frame = shell("live")
     first = {
         "status": frame["status"],
-        "flows": [_shown(row) for row in first_rows],
+        "flows": [without_features(row) for row in first_rows],
         "alerts": running.analysis.incidents.list(status="OPEN", limit=200),
         "seq": running.analysis.flow_log.seq,
         "alerts_seq": running.analysis.incidents.seq,
@@ -83,7 +75,7 @@ def captured_data(query: FlowQuery) -> Response:
     found = flow_log.newest(
         limit=query.limit, since=None if reset else since, accept=_accepts(query)
     )
-    return rows([_shown(row) for row in found], seq=seq, reset=reset)
+    return rows([without_features(row) for row in found], seq=seq, reset=reset)
 
 
 @endpoint(blueprint, "/api/live_status", summary="Capture, baseline, models, open incidents")
@@ -95,8 +87,6 @@ def live_status() -> dict[str, Any]:
     blueprint, "/api/interfaces", answer=list[dict[str, Any]], summary="Interfaces of this computer"
 )
 def interfaces() -> Response:
-    from flask import jsonify
-
     return jsonify([asdict(one) for one in engine().interfaces()])
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "ENDPOINTS",
     "Body",
     "Endpoint",
+    "Nothing",
     "Query",
     "RequestError",
     "endpoint",
@@ -55,6 +56,10 @@ class Body(BaseModel):
     """Base of all JSON bodies; an unknown name is an error, it may be a misspelt one."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class Nothing(Body):
+    """The body of a change that needs no words; an empty one will do."""
 
 
 class RequestError(AppError):

@@ -5,9 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from batches import Deviation
 from features import INDUSTRIAL
-from ml.explain import explain, glance, in_words
+from ml.explain import explain, glance
 from ml.model import Model, fit
 
 
@@ -83,15 +82,6 @@ def test_each_flow_is_explained_alone_or_in_company_alike(model: Model) -> None:
     for i in range(6):
         alone = explain(model, x[i : i + 1], model.transformed(x[i : i + 1]))[0]
         assert [one.feature for one in alone] == [one.feature for one in together[i]]
-
-
-def test_the_specifications_words() -> None:
-    def one(value: float) -> Deviation:
-        return Deviation("Flow Duration", "Time open", "us", value, 2.0, 9.0, None, 0.5, True)
-
-    assert in_words(one(10)) == "Flow Duration High"
-    assert in_words(one(1)) == "Flow Duration Low"
-    assert in_words(one(5)) == "Flow Duration Unusual"
 
 
 def test_an_alert_is_explained_within_a_few_milliseconds(model: Model) -> None:

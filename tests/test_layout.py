@@ -40,7 +40,7 @@ ROOMS = {
     "patterns": Room("patterns", "packets flow_tracker"),
     "waf_rules": Room("waf_rules exports", "store"),
     "alerts": Room("alerts", "patterns store waf_rules"),
-    "flow_log": Room("flow_log", "features store"),
+    "flow_log": Room("flow_log", "features ml store"),
     "engine": Room(
         "engine analysis replay summary traffic resource_usage",
         "settings store capture packets flow_tracker features ml predict patterns alerts "

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import waf_rules
-from alerts.record import PATTERNS, SEVERITIES, opened
+from alerts.record import PATTERNS, opened
+from batches import SEVERITIES
 from tests.incident_evidence import T0
 
 SOURCE = "203.0.113.50"

@@ -287,3 +287,17 @@ def test_a_false_positive_says_what_it_does() -> None:
         "This incident leaves the list. No similar one is open.",
         "The Live model learns nothing: no single flow was the evidence.",
     ]
+
+
+def test_deviations_have_the_specifications_names() -> None:
+    told = {
+        value: words.deviation_name(
+            {"feature": "Flow Duration", "value": value, "low": 2.0, "high": 9.0}
+        )
+        for value in (10.0, 1.0, 5.0)
+    }
+    assert told == {
+        10.0: "Flow Duration High",
+        1.0: "Flow Duration Low",
+        5.0: "Flow Duration Unusual",
+    }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from addresses import address_text
+from addresses import addresses_of
 from features import matrix
 from ml.baseline import Baseline, never_fitted
 from ml.model import Model
@@ -31,12 +31,8 @@ def train_live(data: Path | None, out: Path) -> Model:
         paths = [quiet] if quiet.exists() else captures_in(data)
         rows = np.concatenate([capture_flows(path, fewest_packets=1) for path in paths])
         rows = rows[np.argsort(rows["last_ns"], kind="stable")]
-        sources = [
-            address_text(int(row["src_hi"]), int(row["src_lo"]), int(row["ip_version"]))
-            for row in rows
-        ]
         now_s = int(rows["last_ns"][-1]) / 1e9 if len(rows) else 0.0
-        baseline.offer(matrix(rows), sources, never_fitted(rows), now_s)
+        baseline.offer(matrix(rows), addresses_of(rows, "src"), never_fitted(rows), now_s)
         log.info("%d flows of %d captures.", len(rows), len(paths))
     if data is None or baseline.model is None or baseline.status()["collected"]:
         baseline.retrain()
