@@ -15,9 +15,7 @@ that says which, where it stands and what is allowed.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import json
-import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -26,20 +24,27 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, cast, get_type_hints
 
 from errors import SettingError
+from setting_kinds import (
+    About,
+    Network,
+    Value,
+    a_host,
+    a_number,
+    a_path,
+    a_text,
+    networks,
+    one_line,
+)
 
 __all__ = [
     "DEFAULT_CONFIG",
     "ENVIRONMENT_PREFIX",
     "ROOT",
-    "Network",
     "Settings",
     "load_settings",
     "markdown",
     "table",
 ]
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Value = str | int | float
 
 ROOT: Final = Path(__file__).resolve().parent
 """The folder of the program; relative defaults stand against it, whatever the current folder."""
@@ -48,62 +53,6 @@ DEFAULT_CONFIG: Final = ROOT / "settings.toml"
 ENVIRONMENT_PREFIX: Final = "SECUREFLUX_"
 
 _LONGEST_VALUE_SHOWN: Final = 60  # characters of a wrong value that its message repeats
-
-
-def _networks(text: str) -> tuple[Network, ...]:
-    """The networks of a comma list; ValueError names the entry that is none."""
-    entries = (entry.strip() for entry in text.split(","))
-    return tuple(ipaddress.ip_network(entry, strict=False) for entry in entries if entry)
-
-
-def _one_line(text: str) -> None:
-    if not text.isprintable():
-        raise ValueError("it holds control characters")
-
-
-def _a_path(text: str) -> None:
-    _one_line(text)
-    if not text.strip():
-        raise ValueError("it is empty")
-
-
-def _a_host(text: str) -> None:
-    _one_line(text)
-    if not text or " " in text or "/" in text:
-        raise ValueError("it is no address")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _About:
-    """What the table says about a setting beside its type and default.
-
-    low, high: the allowed range, both included. form: the allowed texts in words. check: raises
-    ValueError for a text that is not. path: relative values stand against the place they come
-    from. page: False where the page can't save it. restart: a change needs a new start.
-    """
-
-    help: str
-    unit: str = ""
-    low: float = -math.inf
-    high: float = math.inf
-    choices: tuple[str, ...] = ()
-    form: str = ""
-    check: Callable[[str], object] | None = None
-    path: bool = False
-    page: bool = True
-    restart: bool = True
-
-
-def _path(help_text: str, form: str = "a folder", *, page: bool = True) -> _About:
-    return _About(help=help_text, form=form, check=_a_path, path=True, page=page)
-
-
-def _text(help_text: str, form: str, check: Callable[[str], object], **more: Any) -> _About:
-    return _About(help=help_text, form=form, check=check, **more)
-
-
-def _number(help_text: str, low: float, high: float, unit: str = "", **more: Any) -> _About:
-    return _About(help=help_text, low=low, high=high, unit=unit, **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,25 +65,25 @@ class Settings:
 
     INTERFACE: Annotated[
         str,
-        _text(
+        a_text(
             "The interface to watch, by the name that `check` lists. Empty: the one with the "
             "default route.",
-            "a name, or a comma list of names",
-            _one_line,
+            "a name",
+            one_line,
         ),
     ] = ""
     FILTER: Annotated[
         str,
-        _text(
+        a_text(
             "Only packets that match this BPF filter are read, for example `not port 22`. "
             "Empty: all.",
             "a BPF expression on one line",
-            _one_line,
+            one_line,
         ),
     ] = ""
     SNAPLEN: Annotated[
         int,
-        _number(
+        a_number(
             "How much of each packet is kept. Lengths come from the headers, so nothing is "
             "counted short.",
             *(128, 65535, "bytes"),
@@ -142,26 +91,26 @@ class Settings:
     ] = 512
     LOCAL_NETWORKS: Annotated[
         str,
-        _text(
+        a_text(
             "What is inside, for example `192.168.1.0/24, fd00::/8`. Empty: the interfaces' own "
             "prefixes and the private ranges.",
             "a comma list of addresses or networks in CIDR form",
-            _networks,
+            networks,
         ),
     ] = ""
     HOST: Annotated[
         str,
-        _text(
-            "The address the pages are served on. Anything but this machine's own loopback "
-            "lets other machines in.",
+        a_text(
+            "The loopback address the pages are served on; others are refused until there is a "
+            "password.",
             "an address or a host name",
-            _a_host,
+            a_host,
             page=False,
         ),
     ] = "127.0.0.1"
     PORT: Annotated[
         int,
-        _number(
+        a_number(
             "The port the pages are served on. 0: any free one, told at the start.",
             *(0, 65535),
             page=False,
@@ -169,74 +118,68 @@ class Settings:
     ] = 5000
     DATA_DIR: Annotated[
         str,
-        _path(
+        a_path(
             "The folder of everything that is learned and decided. Another folder also moves "
             "the defaults of LIVE_MODEL_PATH and log_file.",
             page=False,
         ),
     ] = "data"
-    HOME_MODEL_PATH: Annotated[str, _path("The shipped home model.")] = "ml/models/home/"
-    INDUSTRIAL_MODEL_PATH: Annotated[str, _path("The shipped industrial model.")] = (
+    HOME_MODEL_PATH: Annotated[str, a_path("The shipped home model.")] = "ml/models/home/"
+    INDUSTRIAL_MODEL_PATH: Annotated[str, a_path("The shipped industrial model.")] = (
         "ml/models/industrial/"
     )
-    LIVE_MODEL_PATH: Annotated[str, _path("The model learned from this network.")] = (
+    LIVE_MODEL_PATH: Annotated[str, a_path("The model learned from this network.")] = (
         "ml/models/live/"
     )
     MAX_FLOWS: Annotated[
         int,
-        _number(
+        a_number(
             "Rows of the table of flows that have not ended. When it is full, the flow that has "
             "been silent longest ends.",
             *(1024, 4_194_304, "flows"),
         ),
     ] = 131_072
     ACTIVE_TIMEOUT_SECONDS: Annotated[
-        float, _number("A flow that lives longer is cut and goes on as a new one.", 1, 86_400, "s")
+        float, a_number("A flow that lives longer is cut and goes on as a new one.", 1, 86_400, "s")
     ] = 120.0
     IDLE_TIMEOUT_SECONDS: Annotated[
-        float, _number("A flow that is silent longer has ended.", 1, 86_400, "s")
+        float, a_number("A flow that is silent longer has ended.", 1, 86_400, "s")
     ] = 120.0
     QUIET_SECONDS: Annotated[
         float,
-        _number("A flow that is silent longer is judged before it has ended.", 0.5, 3600, "s"),
+        a_number("A flow that is silent longer is judged before it has ended.", 0.5, 3600, "s"),
     ] = 5.0
     ALPHA: Annotated[
         float,
-        _number("The share of normal flows that the models together may object to.", 0.0001, 0.2),
+        a_number("The share of normal flows that the models together may object to.", 0.0001, 0.2),
     ] = 0.01
     WEIGHT_LIVE: Annotated[
-        float, _number("The part of ALPHA that the model of this network may spend.", 0.001, 1)
+        float, a_number("The part of ALPHA that the model of this network may spend.", 0.001, 1)
     ] = 0.8
     WEIGHT_HOME: Annotated[
-        float, _number("The part of ALPHA that the home model may spend.", 0.001, 1)
+        float, a_number("The part of ALPHA that the home model may spend.", 0.001, 1)
     ] = 0.1
     WEIGHT_INDUSTRIAL: Annotated[
-        float, _number("The part of ALPHA that the industrial model may spend.", 0.001, 1)
+        float, a_number("The part of ALPHA that the industrial model may spend.", 0.001, 1)
     ] = 0.1
-    SENSITIVITY: Annotated[
-        str,
-        _About(
-            help="How little has to come together before an incident opens.",
-            choices=("quiet", "normal", "sensitive"),
-            restart=False,
-        ),
-    ] = "normal"
     MAX_ALERTS: Annotated[
-        int, _number("Incidents kept. Closed ones go first.", 10, 100_000, "incidents")
+        int, a_number("Incidents kept. Closed ones go first.", 10, 100_000, "incidents")
     ] = 1000
     ALERT_WINDOW_SECONDS: Annotated[
-        int, _number("The window in which evidence of one source is put together.", 10, 3600, "s")
+        int, a_number("The window in which evidence of one source is put together.", 10, 3600, "s")
     ] = 120
     LOG_ROWS: Annotated[
-        int, _number("Newest flows kept in logs_store.json.", 100, 200_000, "flows")
+        int, a_number("Newest flows kept in logs_store.json.", 100, 200_000, "flows")
     ] = 5000
     MAX_UI_LOGS: Annotated[
         int,
-        _number("Rows that a page's list of flows holds.", 20, 2000, "rows", restart=False),
+        a_number("Rows that a page's list of flows holds.", 20, 2000, "rows", restart=False),
     ] = 300
-    log_file: Annotated[str, _path("This machine's own log.", "a file")] = "data/host_logs.json"
+    log_file: Annotated[str, a_path("This machine's own log; not used yet.", "a file")] = (
+        "data/host_logs.json"
+    )
     history_size: Annotated[
-        int, _number("How far back the graphs of this machine reach.", 10, 3600, "s")
+        int, a_number("How far back the graphs of this machine reach; not used yet.", 10, 3600, "s")
     ] = 60
 
     origins: Mapping[str, str] = field(
@@ -253,13 +196,13 @@ class Settings:
     @property
     def local_networks(self) -> tuple[Network, ...]:
         """LOCAL_NETWORKS, parsed; empty means automatic."""
-        return _networks(self.LOCAL_NETWORKS)
+        return networks(self.LOCAL_NETWORKS)
 
 
 _DEFAULTS: Final[Mapping[str, Value]] = {
     f.name: cast(Value, f.default) for f in fields(Settings) if f.name not in ("origins", "notices")
 }
-_TABLE: Final[Mapping[str, _About]] = {
+_TABLE: Final[Mapping[str, About]] = {
     name: hint.__metadata__[0]
     for name, hint in get_type_hints(Settings, include_extras=True).items()
     if name in _DEFAULTS
@@ -313,7 +256,7 @@ def table(settings: Settings | None = None) -> list[dict[str, object]]:
     """The table for page and documentation, one dict per setting in the order of the class.
 
     name, type (text, whole number, number), default, value, unit, range (words), low, high,
-    choices, help, restart, page (the page may save it), origin (words, `default` where it is
+    help, restart, page (the page may save it), origin (words, `default` where it is
     one) and fixed (set by an argument or the environment, above what the page saves).
     """
     current = settings or Settings()
@@ -327,10 +270,9 @@ def table(settings: Settings | None = None) -> list[dict[str, object]]:
                 "default": _DEFAULTS[name],
                 "value": getattr(current, name),
                 "unit": about.unit,
-                "range": _allowed(name),
-                "low": None if about.form or about.choices else about.low,
-                "high": None if about.form or about.choices else about.high,
-                "choices": list(about.choices),
+                "range": about.allowed(type(_DEFAULTS[name])),
+                "low": None if about.form else about.low,
+                "high": None if about.form else about.high,
                 "help": about.help,
                 "restart": about.restart,
                 "page": about.page,
@@ -438,14 +380,7 @@ def _checked(name: str, raw: object, where: str) -> Value:
     about = _TABLE[name]
     kind = type(_DEFAULTS[name])
     try:
-        value = _converted(kind, raw)
-        if about.choices and value not in about.choices:
-            raise ValueError("not one of them")
-        # Written so that NaN fails too.
-        if isinstance(value, int | float) and not about.low <= value <= about.high:
-            raise ValueError("out of range")
-        if about.check and isinstance(value, str):
-            about.check(value)
+        return about.accepted(kind, raw)
     except (ValueError, OverflowError) as error:
         shown = repr(raw)
         if len(shown) > _LONGEST_VALUE_SHOWN:
@@ -453,33 +388,8 @@ def _checked(name: str, raw: object, where: str) -> Value:
         because = f" ({error})" if about.check else ""
         raise SettingError(
             f"{_sentence(where)}: {name} = {shown} is not allowed{because}. "
-            f"Allowed: {_allowed(name)}."
+            f"Allowed: {about.allowed(kind)}."
         ) from error
-    return value
-
-
-def _converted(kind: type[Any], raw: object) -> Value:
-    """A text becomes a number where one is wanted; nothing else changes its type."""
-    if kind is str:
-        if not isinstance(raw, str):
-            raise ValueError("it is not text")
-        return raw
-    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
-        raise ValueError("it is not a number")
-    if kind is int and isinstance(raw, float):
-        raise ValueError("it is not a whole number")
-    return int(raw) if kind is int else float(raw)
-
-
-def _allowed(name: str) -> str:
-    about = _TABLE[name]
-    if about.choices:
-        return "one of " + ", ".join(about.choices)
-    if about.form:
-        return about.form
-    unit = f" {about.unit}" if about.unit else ""
-    kind = "a whole number" if type(_DEFAULTS[name]) is int else "a number"
-    return f"{kind} from {about.low:g} to {about.high:.12g}{unit}"
 
 
 def _near(name: str) -> str:

@@ -29,7 +29,7 @@ EVERYONES = "batches compiled errors version addresses units words"
 
 # The table of docs/architecture.md. A room may import itself and EVERYONES besides what it names.
 ROOMS = {
-    "settings": Room("settings"),
+    "settings": Room("settings setting_kinds"),
     "store": Room("store store_files"),
     "capture": Room("capture", "settings"),
     "packets": Room("packets"),

@@ -108,7 +108,6 @@ def test_unknown_environment_name_is_told(config: Path) -> None:
         ("MAX_FLOWS", -1, "a whole number from 1024 to 4194304 flows"),
         ("QUIET_SECONDS", "nan", "a number from 0.5 to 3600 s"),
         ("QUIET_SECONDS", "inf", "a number from 0.5 to 3600 s"),
-        ("SENSITIVITY", "loud", "one of quiet, normal, sensitive"),
         ("LOCAL_NETWORKS", "10.0.0.0/8, 10.0.0.300", "a comma list of addresses or networks"),
         ("INTERFACE", 5, "a name"),
         ("INTERFACE", "eth0\n", "a name"),
@@ -130,7 +129,7 @@ def test_wrong_network_is_named(config: Path) -> None:
 
 
 def test_long_wrong_value_is_cut(config: Path) -> None:
-    assert len(refusal(config, SENSITIVITY="x" * 10_000)) < 250
+    assert len(refusal(config, PORT="x" * 10_000)) < 250
 
 
 def test_edges_of_a_range_are_allowed(config: Path) -> None:
