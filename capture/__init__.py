@@ -6,7 +6,9 @@ from capture.network_interfaces import (
     Interface,
     capture_remedy,
     default_interface,
+    interface_to_watch,
     interfaces,
+    own_networks,
     remedy_command,
 )
 
@@ -18,7 +20,9 @@ __all__ = [
     "Interface",
     "capture_remedy",
     "default_interface",
+    "interface_to_watch",
     "interfaces",
+    "own_networks",
     "read_capture",
     "remedy_command",
     "warm",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import ipaddress
 import os
 import shlex
 import socket
@@ -22,9 +23,11 @@ __all__ = [
     "Interface",
     "capture_remedy",
     "default_interface",
+    "interface_to_watch",
     "interface_trouble",
     "interfaces",
     "known_interfaces",
+    "own_networks",
     "remedy_command",
 ]
 
@@ -124,6 +127,32 @@ def interfaces() -> list[Interface]:
     return sorted(found, key=lambda entry: not entry.is_default)
 
 
+def own_networks() -> tuple[str, ...]:
+    """The networks this machine has an address in, in CIDR form: what lies beside it is inside."""
+    found = {
+        network
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family in (socket.AF_INET, socket.AF_INET6)
+        for network in (_network(entry.address, entry.netmask),)
+        if network is not None
+    }
+    return tuple(sorted(found))
+
+
+def _network(address: str, netmask: str | None) -> str | None:
+    """None for what is no network, and for a point-to-point line that claims all addresses."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+        if netmask:
+            prefix = int(ipaddress.ip_address(netmask)).bit_count()
+        else:
+            prefix = 32 if parsed.version == 4 else 64  # Windows tells none for IPv6; RFC 7421
+        return str(ipaddress.ip_network(f"{parsed}/{prefix}", strict=False)) if prefix else None
+    except ValueError:
+        return None
+
+
 def _friendly(name: str, *, loopback: bool) -> str:
     """What people call it: on Linux by its kind, elsewhere the name says it ("Wi-Fi", "en0")."""
     if not _LINUX:
@@ -142,6 +171,13 @@ def _friendly(name: str, *, loopback: bool) -> str:
     else:
         kind = "Virtual"
     return f"{kind} ({name})"
+
+
+def interface_to_watch() -> str | None:
+    """The one with the default route; without one the busiest that is up, the loopback last."""
+    found = [one for one in interfaces() if one.up]
+    busiest = max(found, key=lambda one: (not one.loopback, one.packets), default=None)
+    return default_interface() or (busiest.name if busiest is not None else None)
 
 
 def default_interface() -> str | None:

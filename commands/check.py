@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from capture import capture_remedy, default_interface, interfaces
+from capture import capture_remedy, interface_to_watch, interfaces
 from errors import AppError
 from settings import ROOT, Settings
 
@@ -97,9 +97,9 @@ def _interfaces(settings: Settings) -> Answer:
 
 
 def _capture(settings: Settings) -> Answer:
-    interface = settings.INTERFACE or default_interface()
+    interface = settings.INTERFACE or interface_to_watch()
     if interface is None:
-        return False, "no interface holds the default route; name one with --interface IF."
+        return False, "no interface is up; connect one, or name it with --interface IF."
     remedy = capture_remedy(interface)
     return remedy is None, remedy or f"{interface} may be captured."
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 import waitress
 
 import resource_usage
-from capture import Capture, capture_remedy, default_interface
+from capture import Capture, capture_remedy, interface_to_watch
 from engine import Engine, Mode, Source
 from errors import AppError, CaptureError, InputError, UsageError
 from replay import Replay
@@ -73,17 +73,22 @@ def build_live(settings: Settings, *, capture: bool = True) -> Engine:
     """
     if not capture:
         return _engine(settings, None, "off", None)
-    interface = settings.INTERFACE or default_interface()
+    interface = settings.INTERFACE or interface_to_watch()
     if interface is None:
-        raise CaptureError(
-            "No network interface is up. Connect one, or name it with --interface IF."
-        )
+        _say("[i] No network interface is up; nothing is captured until one is chosen on /live.")
+        return _engine(settings, None, "live", None)
     remedy = capture_remedy(interface)
     if remedy is None:
         source = Capture(interface, bpf_filter=settings.FILTER, snaplen=settings.SNAPLEN)
-        source.start()
-        _say(f"[i] Packet capture thread started ({interface})")
-        return _engine(settings, source, "live", None)
+        try:
+            source.start()
+        except CaptureError as error:
+            if settings.INTERFACE:  # what was asked for is wrong: no sample in its place
+                raise
+            remedy = str(error)
+        else:
+            _say(f"[i] Packet capture thread started ({interface})")
+            return _engine(settings, source, "live", None)
     print(f"secureflux: {remedy}", file=sys.stderr)  # noqa: T201
     _say("[i] Sample traffic plays meanwhile; what it shows was recorded in a lab.")
     aside = replace(

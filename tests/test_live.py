@@ -186,3 +186,13 @@ def test_real_traffic_and_a_real_scan(
     finally:
         web.terminate()
         web.wait(10)
+
+
+def test_without_a_default_route_the_interface_that_is_up_is_watched(
+    two_hosts: tuple[str, str],
+) -> None:
+    here, _ = two_hosts
+    code = "from capture import interface_to_watch; print(interface_to_watch())"
+    command = ["ip", "netns", "exec", here, sys.executable, "-c", code]
+    chosen = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert chosen.stdout.strip() == "wan0"
