@@ -143,6 +143,16 @@ class Engine:
         return 0 if self._failure is None else 1
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:
+            # Whoever waits for the end of a replay must learn of it, whatever ended it.
+            log.exception("The analysis failed")
+            self._failure = f"The analysis failed ({type(error).__name__}); see the log."
+        finally:
+            self._finished.set()
+
+    def _watch(self) -> None:
         warm()
         self._ready.set()
         # A fault in one batch must not end the watch: the thread goes on with the next one, once.
@@ -160,7 +170,6 @@ class Engine:
                     "goes on." if attempt == 1 else "has stopped; see the log."
                 )
         self.analysis.finish()
-        self._finished.set()
 
     def _loop(self) -> None:
         while not self._stopping.is_set():

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from batches import FrameBatch
 from compiled import Int, compiled
 
-__all__ = ["FrameBuffer", "callback", "walk_block", "warm"]
+__all__ = ["LATEST_NS", "FrameBuffer", "callback", "walk_block", "warm"]
 
 _STATE_WORDS: Final = 16
 _TOTAL: Final = 0  # words of the whole block
@@ -37,6 +37,9 @@ _TIME_SCALE: Final = 8  # nanoseconds of one unit of the header's fraction of a 
 _SKIP_OUTGOING: Final = 9  # 1: the ring's outgoing frames are not stored (loopback shows both)
 _RING_PLACE: Final = 10  # where the walk of a ring block goes on, 0 = at its first frame
 _RING_LEFT: Final = 11  # frames of that block not walked yet
+
+LATEST_NS: Final = 7_258_118_400_000_000_000
+"""The year 2200. A forged time stamp is cut to it: whatever is added to a time must fit int64."""
 
 # At most this much memory for frames, whatever the snap length.
 _MAX_BYTES: Final = 4 << 20
@@ -99,7 +102,7 @@ def _store(
         target[i] = rest[i]
     kept += size
     words[_STATE_WORDS + count] = used
-    words[_STATE_WORDS + frames + count] = time_ns
+    words[_STATE_WORDS + frames + count] = min(max(time_ns, np.int64(0)), np.int64(LATEST_NS))
     columns[count] = kept
     columns[frames + count] = min(max(length, kept), np.int64(0x7FFFFFFF))
     words[_COUNT] = count + 1
@@ -121,6 +124,9 @@ def _on_frame(user: Any, header: Any, frame: Any) -> None:
     if place == 4:
         seconds |= np.int64(fields[1]) << 32
         fraction = np.int64(fields[2])
+    if seconds < 0:  # of a pcap file: 32 bits without a sign, which libpcap widens with one
+        seconds += np.int64(1) << 32
+    seconds = min(max(seconds, np.int64(0)), np.int64(LATEST_NS // 1_000_000_000))
     time_ns = seconds * 1_000_000_000 + fraction * state[_TIME_SCALE]
     captured = np.int64(fields[place]) & 0xFFFFFFFF
     length = np.int64(fields[place + 1]) & 0xFFFFFFFF

@@ -21,7 +21,7 @@ import numpy as np
 
 from batches import FrameBatch
 from capture import libpcap
-from capture.buffer import FrameBuffer
+from capture.buffer import LATEST_NS, FrameBuffer
 from errors import InputError
 
 __all__ = ["CaptureFile", "PcapReader", "ScapyReader", "read_capture"]
@@ -34,8 +34,6 @@ _CHUNK_BYTES: Final = 256 << 10
 _MAX_RECORD_BYTES: Final = 16 << 20
 # How libpcap (1.10) begins its complaint about pcapng interfaces it can't mix in one file.
 _MIXED_INTERFACES: Final = "an interface has a "
-# The last nanosecond an int64 holds (the year 2262); a forged time stamp may lie beyond.
-_LATEST_NS: Final = (1 << 63) - 1
 
 
 class _Unpacker:
@@ -193,7 +191,7 @@ class ScapyReader:
                 link_type = meta.linktype
                 if meta.tshigh is not None:  # a simple packet block has no time: the last one's
                     ticks = (meta.tshigh << 32) + meta.tslow
-                    time_ns = min(ticks * 1_000_000_000 // meta.tsresol, _LATEST_NS)
+                    time_ns = min(ticks * 1_000_000_000 // meta.tsresol, LATEST_NS)
             if number >= self._skip:
                 yield frame, link_type, meta.wirelen, time_ns
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import capture
 from capture import libpcap
+from capture.buffer import LATEST_NS
 from capture.files import PcapReader, ScapyReader
 from errors import InputError
 from tests.captures import START_NS, Frame, content, pcap, pcapng, ring_block, some_frames, write
@@ -57,6 +58,21 @@ def test_microseconds_are_told_in_nanoseconds(tmp_path: Path) -> None:
     path = write(tmp_path / "x.pcap", pcap(some_frames(5), nano=False))
     times = [frame[0] for frame in content(list(capture.read_capture(path)))]
     assert times == [time_ns // 1000 * 1000 for time_ns, _, _ in some_frames(5)]
+
+
+@pytest.mark.parametrize("reader", [PcapReader, ScapyReader])
+def test_forged_times_stay_within_what_can_be_counted_with(tmp_path: Path, reader: Any) -> None:
+    if reader is PcapReader and libpcap.library() is None:
+        pytest.skip("libpcap is not installed")
+    year_2100_ns = 4_102_444_800 * 10**9  # beyond a signed second counter of 32 bits
+    times = [0, year_2100_ns, (1 << 63) - 1, (1 << 64) - 1]
+    made = [(time_ns, bytes(60), 60) for time_ns in times]
+    for name, data, told in (
+        ("x.pcap", pcap(made[:2]), times[:2]),
+        ("x.pcapng", pcapng(made), [0, year_2100_ns, LATEST_NS, LATEST_NS]),
+    ):
+        batches = list(reader(write(tmp_path / name, data), 512, gzipped=False).batches())
+        assert [frame[0] for frame in content(batches)] == told
 
 
 def test_long_files_come_in_several_batches(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.captures import pcapng
 from tests.frames import golden, write_pcap
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,6 +65,14 @@ def test_replay_writes_its_summary(tmp_path: Path) -> None:
     assert summary["baseline"]["phase"] == "WARMING UP"
     logs = json.loads((tmp_path / "d" / "logs_store.json").read_text())
     assert [row["dst_port"] for row in logs] == [443]
+
+
+def test_a_forged_time_does_not_keep_the_replay_from_ending(tmp_path: Path) -> None:
+    frames = [(time_ns, bytes(60), 60) for time_ns in (10**18, (1 << 63) - 1)]
+    capture = tmp_path / "forged.pcapng"
+    capture.write_bytes(pcapng(frames))
+    run("replay", capture, "--exit", "--summary", tmp_path / "s.json")
+    assert json.loads((tmp_path / "s.json").read_text())["packets"] == 2
 
 
 def test_a_damaged_capture_is_read_up_to_the_damage_and_told(tmp_path: Path) -> None:
