@@ -19,7 +19,8 @@ from typing import Any, Final
 import waitress
 
 import resource_usage
-from capture import Capture, capture_remedy, interface_to_watch
+import words
+from capture import Capture, capture_remedy, interface_to_watch, own_networks
 from engine import Engine, Mode, Source
 from errors import AppError, CaptureError, InputError, UsageError
 from replay import Replay
@@ -106,8 +107,12 @@ def build_live(settings: Settings, *, capture: bool = True) -> Engine:
 
 def _engine(settings: Settings, source: Source | None, mode: Mode, remedy: str | None) -> Engine:
     store = Store(settings.path("DATA_DIR"), address=f"http://{settings.HOST}:{settings.PORT}")
+    # What was recorded elsewhere knows nothing of this machine's networks.
+    networks = own_networks() if mode in ("live", "off") else ()
     try:
-        return Engine(settings, store, source, mode=mode, remedy=remedy)
+        return Engine(
+            settings, store, source, mode=mode, remedy=remedy, interface_networks=networks
+        )
     except BaseException:
         store.close()
         raise
@@ -213,11 +218,10 @@ def _replay(options: argparse.Namespace, settings: Settings) -> int:
             if time.monotonic() - shown >= 10:
                 shown = time.monotonic()
                 read = engine.analysis.decoder.frames
-                words = f"{read:,} packets read" if read else "Getting ready: compiling, once"
-                print(words, file=sys.stderr)  # noqa: T201
+                line = f"{read:,} packets read" if read else "Getting ready: compiling, once"
+                print(line, file=sys.stderr)  # noqa: T201
     finally:
-        engine.stop()
-        engine.store.close()
+        _close(engine)
     for damage in source.damages:
         print(f"secureflux: {damage}", file=sys.stderr)  # noqa: T201
     if engine.failure is not None:
@@ -232,7 +236,7 @@ def _replay(options: argparse.Namespace, settings: Settings) -> int:
 def _tell_result(engine: Engine) -> None:
     for alert in engine.analysis.incidents.list(status="all", limit=2000):
         _say(f"{alert['timestamp']}  {alert['severity']:8}  {alert['title']}")
-        _say(f"    {str(alert['why']).replace('**', '')}")
+        _say(f"    {words.bare(alert['why'])}")
     counters = engine.analysis.counters()
     _say(
         f"{counters['packets']:,} packets, {counters['flows_ended']:,} flows, "
@@ -243,7 +247,7 @@ def _tell_result(engine: Engine) -> None:
 def _summary(
     engine: Engine, captures: list[Path], source: Replay, seconds: float
 ) -> dict[str, Any]:
-    """The summary of docs/cli.md."""
+    """What `replay --summary` writes; counts are sums over all captures."""
     analysis = engine.analysis
     counters = analysis.counters()
     baseline = analysis.predictor.status()["baseline"]

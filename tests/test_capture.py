@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import subprocess
 import threading
 import time
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import capture
+from capture import network_interfaces
 from capture.buffer import FrameBuffer
 from errors import CaptureError
 from tests.captures import START_NS
@@ -164,3 +166,29 @@ def test_the_default_interface_is_the_systems() -> None:
     if "dev" not in route:
         pytest.skip("this machine has no default route")
     assert capture.default_interface() == route[route.index("dev") + 1]
+
+
+def test_own_networks_hold_the_addresses_of_the_interfaces() -> None:
+    networks = [ipaddress.ip_network(text) for text in capture.own_networks()]
+    assert ipaddress.ip_network("127.0.0.0/8") in networks
+    addresses = [ip for one in capture.interfaces() for ip in one.addresses]
+    for address in map(ipaddress.ip_address, addresses):
+        assert any(address in network for network in networks), address
+    assert all(network.prefixlen for network in networks)
+
+
+@pytest.mark.parametrize(
+    ("address", "netmask", "network"),
+    [
+        ("192.0.2.7", "255.255.255.0", "192.0.2.0/24"),
+        ("fe80::1%eth0", "ffff:ffff:ffff:ffff::", "fe80::/64"),
+        ("2001:db8::7", None, "2001:db8::/64"),
+        ("192.0.2.7", None, "192.0.2.7/32"),
+        ("10.9.0.1", "0.0.0.0", None),
+        ("unknown", "255.0.0.0", None),
+    ],
+)
+def test_a_network_is_read_from_address_and_mask(
+    address: str, netmask: str | None, network: str | None
+) -> None:
+    assert network_interfaces._network(address, netmask) == network
