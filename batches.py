@@ -174,7 +174,7 @@ class EndReason(IntEnum):
 
 
 class ConnectionState(IntEnum):
-    """What the packets show of the connection (FEATURES §6; names after Zeek's conn.log)."""
+    """What the packets show of the connection (docs/features.md; names after Zeek's conn.log)."""
 
     S0 = 0  # SYN without an answer
     REJ = 1  # SYN answered by RST
@@ -275,7 +275,7 @@ class VerdictBatch:
     alert, borderline: bool.
     thresholds, references: (3,) the line of each model and the size of its reference (0: none).
     beyond: (n, 3) bool, rarer than the whole reference.
-    extreme: bool, odd enough to be an incident alone (docs/architecture.md, "Incidents").
+    extreme: bool, odd enough to be an incident alone (docs/detection.md, "Incidents").
     deviations: one list a row, filled for alerts only.
     """
 
@@ -315,7 +315,7 @@ class VerdictBatch:
 class Finding:
     """A window pattern over its line: evidence that names what happens between hosts.
 
-    pattern, subpattern: family and finer name (docs/architecture.md lists them).
+    pattern, subpattern: family and finer name (docs/detection.md lists them).
     source, target: addresses as text; the key side (the one the incident is about) is `key_is`:
         "source", or "target" where sources are many or forged.
     targets, ports: some of what was touched (at most 50 each), busiest or newest first.

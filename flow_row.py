@@ -1,4 +1,4 @@
-"""One flow's row: how a packet changes it (FEATURES of docs/features.md, in running form)."""
+"""One flow's row: how a packet changes it (docs/features.md in running form)."""
 
 from __future__ import annotations
 

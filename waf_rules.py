@@ -1,9 +1,8 @@
 """What rule would stop an incident: a neutral recommendation that an admin decides on.
 
 The program never enforces. `recommend` reads the pattern, the severity and whether the source
-showed a return path, and takes the narrowest scope that stops what was seen; the columns and
-durations are those of docs/rules.md, "Action by severity". Only parsed addresses, ports and our
-own words enter a recommendation.
+showed a return path, and takes the narrowest scope that stops what was seen. Only parsed
+addresses, ports and our own words enter a recommendation.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Sentences about incidents, flows and rules, and the numbers in them; the one place for words.
 
-Pages, JSON and CSV say the same because all of them take their sentences from here (docs of the
-pages: UI §8). Numbers carry three significant digits and a unit, bytes are SI, counts have
-commas. `**` marks what a page sets in bold. Names come from traffic and are an attacker's text:
-`plain` keeps them short, on one line and free of our markers; escaping is the page's.
+Pages, JSON and CSV say the same because all of them take their sentences from here. Numbers carry
+three significant digits and a unit, bytes are SI, counts have commas. `**` marks what a page sets
+in bold. Names come from traffic and are an attacker's text: `plain` keeps them short, on one line
+and free of our markers; escaping is the page's.
 """
 
 from __future__ import annotations

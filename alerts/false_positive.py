@@ -16,7 +16,7 @@ from errors import UsageError
 __all__ = ["FalsePositive", "plan"]
 
 FAR_ABOVE: Final = 10.0
-"""A deviation beyond this many times the usual range is not learned without a warning (UI §4)."""
+"""A deviation beyond this many times the usual range is not learned without a warning."""
 
 
 @dataclass(frozen=True, slots=True)

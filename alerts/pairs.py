@@ -25,7 +25,7 @@ Counted = tuple[Raw, Raw, float]
 """(source, target, packet time in s) of one flow."""
 
 PAIR_ALERTS: Final = 5
-"""Fewest alerts on a pair that make REPEATED_PAIR (RULES §1)."""
+"""Fewest alerts on a pair that make REPEATED_PAIR."""
 PAIR_CHANCE: Final = 1e-6
 """Chance below which they are no accident of the models' false-alarm rate."""
 PAIRS_KEPT: Final = 65_536

@@ -1,6 +1,6 @@
 """One incident as a record, and how evidence changes it; plain functions without state or IO.
 
-A record is what GET /alerts_data shows and alerts_store.json keeps (docs/architecture.md,
+A record is what GET /alerts_data shows and alerts_store.json keeps (docs/detection.md,
 "Incidents"), without `seq`, which counts changes and belongs to the ledger. Functions named
 `add_*` change the record they are given: call them on a `private` copy, published records are
 never changed.
@@ -53,10 +53,10 @@ CLOSED: Final = "CLOSED"
 FALSE_POSITIVE: Final = "FALSE_POSITIVE"
 
 KEPT: Final = 50
-"""Sources, targets, ports and flows an incident names at most (API.md: "newest 50")."""
+"""Sources, targets, ports and flows an incident names at most."""
 RATE_MINUTES: Final = 60
 STEP_UP_RATIO: Final = 3.0
-"""At three times the line the severity rises one step (DESIGN §3.5)."""
+"""At three times the line the severity rises one step."""
 _TALLIED_SOURCES: Final = 256
 
 PATTERNS: Final[Mapping[str, str]] = {
@@ -88,7 +88,8 @@ PATTERNS: Final[Mapping[str, str]] = {
     "ARP_CONFLICT": "NEW_SERVICE",
     "ANOMALY": "ANOMALY",
 }
-"""Subpattern -> family (RULES §1)."""
+"""Subpattern -> family. Those nobody raises yet (docs/detection.md names them) are words that
+suppressions and titles know already."""
 
 _TECHNIQUES: Final[Mapping[str, str]] = {
     "VERTICAL_SCAN": "T1046",
@@ -306,7 +307,7 @@ def add_flow(record: Record, flow: FlowRecord, *, first_seen: bool, carries: boo
 
 
 _HANDSHAKES: Final = ("SF", "RST", "EST")
-"""Connection states (FEATURES §6) in which the source showed a return path."""
+"""Connection states (docs/features.md) in which the source showed a return path."""
 
 
 def odds(flow: Mapping[str, Any]) -> float:
@@ -320,7 +321,7 @@ def is_odder(flow: Mapping[str, Any], worst: Mapping[str, Any] | None) -> bool:
 
 
 def base_rank(subpattern: str, flow: FlowRecord | None = None) -> int:
-    """The rank a pattern begins with (DESIGN §3.5); ANOMALY has that of its flow."""
+    """The rank a pattern begins with; ANOMALY has that of its flow."""
     if subpattern == "ANOMALY":
         return severity_rank(flow["severity"]) if flow else 0
     if subpattern.startswith("NEW_"):

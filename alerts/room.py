@@ -30,7 +30,7 @@ __all__ = ["Incidents"]
 
 STATUSES: Final = (OPEN, FALSE_POSITIVE, CLOSED)
 LIST_LIMIT: Final = 2_000
-"""Rows a list gives at most (docs/api.md)."""
+"""Rows a list gives at most."""
 WHITELIST_EVERY_S: Final = 2.0
 """How often whitelist.json is looked at; an edit is promised to count within 5 s."""
 EXPIRE_EVERY_S: Final = 60.0

@@ -35,7 +35,7 @@ _log = logging.getLogger("secureflux.capture")
 CaptureState: TypeAlias = Literal["off", "capturing", "trouble"]
 
 # A batch goes to the reader at this many frames or this age, whichever comes first: below it,
-# the fixed cost of a compiled call counts (docs/performance.md); beyond, the page lags.
+# the fixed cost of a compiled call counts; beyond, the page lags.
 _BATCH_FRAMES: Final = 4096
 _BATCH_AGE_S: Final = 0.1
 # The queue's other bound, beside its number of batches: bytes of frames.

@@ -26,7 +26,7 @@ from errors import CaptureError
 __all__ = ["RingSource"]
 
 _BLOCK_BYTES: Final = 1 << 20
-_BLOCKS: Final = 32  # 32 MiB in all, as pcap_device asks for
+_BLOCKS: Final = 32  # 32 MiB in all, as capture/device.py asks for
 # A block goes to us at the latest after this time, full or not.
 _GATHER_MS: Final = 40
 

@@ -133,7 +133,7 @@ def _tables(rows: Rows) -> Iterator[pd.DataFrame]:
 
 
 def flow_table(flows: FlowBatch) -> pd.DataFrame:
-    """The columns of docs/cli.md: who and when, 21 + 6 + 4 features, then ours."""
+    """One row a flow: who and when, 21 + 6 + 4 features, then how it ended and our own figures."""
     rows = flows.rows
     values = matrix(rows)
     sources, targets = addresses_of(rows, "src"), addresses_of(rows, "dst")

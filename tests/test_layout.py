@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -31,36 +32,27 @@ EVERYONES = "batches compiled errors version addresses units words"
 ROOMS = {
     "settings": Room("settings setting_kinds"),
     "store": Room("store store_files"),
-    "capture": Room("capture", "settings"),
+    "capture": Room("capture"),
     "packets": Room("packets"),
-    "flow_tracker": Room("flow_tracker flow_row flow_table", "packets"),
+    "flow_tracker": Room("flow_tracker flow_row flow_table"),
     "features": Room("features"),
     "ml": Room("ml", "features"),
     "predict": Room("predict", "ml features settings"),
-    "patterns": Room("patterns", "packets flow_tracker"),
-    "waf_rules": Room("waf_rules exports", "store"),
-    "alerts": Room("alerts", "patterns store waf_rules"),
+    "patterns": Room("patterns"),
+    "waf_rules": Room("waf_rules"),
+    "alerts": Room("alerts", "store waf_rules"),
     "flow_log": Room("flow_log", "features ml store"),
     "engine": Room(
         "engine analysis replay summary traffic resource_usage",
-        "settings store capture packets flow_tracker features ml predict patterns alerts "
-        "waf_rules flow_log",
+        "settings store capture packets flow_tracker ml predict patterns alerts flow_log",
     ),
-    "routes": Room(
-        "routes",
-        "settings store capture features predict alerts waf_rules flow_log engine",
-    ),
+    "routes": Room("routes", "engine"),
     "app": Room(
         "app commands",
-        "settings store capture packets flow_tracker features ml predict patterns alerts "
-        "waf_rules flow_log engine routes training benchmarks",
+        "settings store capture packets flow_tracker features ml engine routes training benchmarks",
     ),
-    "training": Room(
-        "training", "settings capture packets flow_tracker features ml predict patterns engine"
-    ),
-    "benchmarks": Room(
-        "benchmarks", "settings capture packets flow_tracker features ml predict engine"
-    ),
+    "training": Room("training", "capture packets flow_tracker features ml"),
+    "benchmarks": Room("benchmarks", "capture packets flow_tracker features"),
     "run": Room("run"),
 }
 
@@ -129,6 +121,17 @@ def test_rooms_have_an_order_at_all() -> None:
         free = {name for name, needs in left.items() if not needs & set(left)}
         assert free, f"these rooms import each other in a circle: {', '.join(sorted(left))}"
         left = {name: needs for name, needs in left.items() if name not in free}
+
+
+def test_the_table_of_the_documentation_is_this_one() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    written: dict[frozenset[str], set[str]] = {}
+    for line in re.findall(r"^\| `.*\|$", text, re.MULTILINE):
+        modules, _, may_use = (cell.strip() for cell in line.strip("|").split("|"))
+        names = re.findall(r"`([a-z_]+)(?:\.py|/)`", modules)
+        written[frozenset(names)] = set(may_use.replace("–", "").replace(",", " ").split())
+    table = {frozenset(r.modules.split()): set(r.may_import.split()) for r in ROOMS.values()}
+    assert written == {**table, frozenset(EVERYONES.split()): {"each", "other"}}
 
 
 def test_pages_do_not_import_each_other() -> None:
