@@ -17,13 +17,14 @@ The folder (LIVE_MODEL_PATH):
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -214,21 +215,21 @@ class Baseline:
 
     def rollback(self) -> None:
         """Serve the version before the serving one; ModelError where there is none."""
-        with self._serving_lock:
+        with self._serving_lock, _on_disk():
             self._model = self._versions.go_back()
             self._generation += 1
 
     def use(self, version: int) -> None:
         """Serve a kept version by its number; ModelError where it is not there."""
-        with self._serving_lock:
+        with self._serving_lock, _on_disk():
             self._model = self._versions.use(version)
             self._generation += 1
 
     def reset(self) -> None:
         """Forget what was learned and begin anew; the versions stay to go back to."""
-        with self._serving_lock:
-            self._model = None
+        with self._serving_lock, _on_disk():
             self._versions.serve_none()
+            self._model = None
             self._generation += 1
             with self._lock:
                 self._buffer.clear()
@@ -264,7 +265,7 @@ class Baseline:
                 "trained_at": trained,
                 "version": serving["version"] if serving else None,
                 "history": self._versions.history(),
-                "trouble": self._trouble,
+                "trouble": self._trouble or self._buffer.trouble,
                 "sentence": self._sentence(collected, serving),
             }
 
@@ -368,6 +369,18 @@ def _told(lesson: _Lesson, model: Model, seconds: float) -> dict[str, Any]:
         # A model that knew its flows by heart would score them far above the held-out ones.
         "score_median": round(float(np.median(model.calibration.score(oddness))), 3),
     }
+
+
+@contextlib.contextmanager
+def _on_disk() -> Iterator[None]:
+    """What an admin decides is answered by one sentence where the disk does not take it."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(
+            f"The live model's files can't be written: {error.strerror or error}. "
+            "Nothing is changed; make room and try again."
+        ) from error
 
 
 def _lower_priority() -> None:

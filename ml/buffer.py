@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ Values = NDArray[np.float64]
 NAME: Final = "live_baseline_buffer.csv"
 FIT: Final = "fit"
 HELD: Final = "held out"
+RETRY_S: Final = 5.0
+"""Between attempts on a disk that takes nothing."""
 _HEADER: Final = ("time", "part", "source", "confirmed", "flow", *LIVE)
 
 
@@ -64,7 +68,10 @@ class Buffer:
 
     folder: where the CSV lies. fitted, held: rows kept of each part; the oldest slide out.
     A row is appended to the file at once; rows that slid out stay there until `rewrite`. Reading
-    changes nothing on the disk: another process may own the folder.
+    changes nothing on the disk: another process may own the folder. While the disk takes nothing
+    the rows are kept in memory alone, and later the file is written anew.
+
+    trouble: one sentence while the file can't be written, else None.
     """
 
     def __init__(self, folder: Path, *, fitted: int, held: int) -> None:
@@ -78,6 +85,8 @@ class Buffer:
         # The file is not as it should be; the first change to it mends that.
         self._foreign = False
         self._torn = False
+        self._retry_at_s = 0.0  # monotonic
+        self.trouble: str | None = None
         self._load()
 
     def append(self, rows: Iterable[Row]) -> None:
@@ -88,10 +97,12 @@ class Buffer:
             lines.append(line)
         if not lines:
             return
+        if self.trouble and time.monotonic() < self._retry_at_s:
+            return
         if self._foreign or self._torn or self._lines > 2 * sum(self._limits.values()):
             self.rewrite()
         else:
-            self._write(lines)
+            self._try(lambda: self._write(lines))
 
     def remove(self, unwanted: Callable[[Row], bool]) -> int:
         """Take rows out, also out of the file; how many of them were to be fitted."""
@@ -139,19 +150,38 @@ class Buffer:
 
     def rewrite(self) -> None:
         """Make the file hold exactly what is kept."""
+        self._try(self._rewrite)
+
+    def _try(self, write: Callable[[], None]) -> None:
+        """A full disk must not end the watch: it is told, and the next change tries again."""
+        try:
+            write()
+        except OSError as error:
+            if not self.trouble:
+                log.warning("%s can't be written: %s.", self._path, error.strerror)
+            self.trouble = f"{self._path} can't be written: {error.strerror}."
+            self._retry_at_s = time.monotonic() + RETRY_S
+            self._torn = True
+            self.close()
+        else:
+            self.trouble = None
+
+    def _rewrite(self) -> None:
         self.close()
         if self._foreign:
             aside = self._path.with_name(f"{NAME}.damaged")
             self._path.replace(aside)
             log.warning("%s does not hold these features; it is now %s.", NAME, aside.name)
-        self._foreign = self._torn = False
+        self._foreign = False
         lines = [line for rows in self._rows.values() for _, line in rows]
         write_atomically(self._path, (_header() + "".join(lines)).encode())
+        self._torn = False
         self._lines = len(lines)
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what it still held was told when it was written
+                self._file.close()
             self._file = None
 
     def _write(self, lines: list[str]) -> None:

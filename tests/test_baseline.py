@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import joblib
 import numpy as np
 import pytest
 
+import ml.buffer
 from batches import FLOW
 from errors import ModelError
 from features import LIVE
@@ -386,3 +388,29 @@ while True:
     assert again.status()["phase"] == "TRAINED"
     again.retrain()
     assert registry.verify(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_stops_no_learning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ml.buffer, "RETRY_S", 0.0)
+    baseline = Baseline(tmp_path, background=False)
+    (tmp_path / NAME).symlink_to("/dev/full")
+    feed(baseline, 40)
+    told = baseline.status()
+    assert told["collected"] == 40
+    assert "No space left" in told["trouble"]
+    # With the next flows the whole file is written anew; here that replaces the link.
+    feed(baseline, 20, seed=1, now_s=1001.0)
+    assert baseline.status()["trouble"] is None
+    assert len(lines(tmp_path)) == 1 + 50 + 25
+
+
+def test_what_the_disk_does_not_take_is_not_decided(tmp_path: Path) -> None:
+    folder = tmp_path / "live"
+    baseline = Baseline(folder, background=False)
+    feed(baseline, NEEDED)
+    shutil.rmtree(folder)
+    folder.write_text("a file in the place of the folder")
+    with pytest.raises(ModelError, match="can't be written"):
+        baseline.reset()
+    assert baseline.phase == "TRAINED"
