@@ -178,4 +178,6 @@ class Analysis:
             "flows_ended": self.tracker.ended,
             "late_packets": self.tracker.late_packets,
             "rows_shed": self.flow_log.shed,
+            "windows_evicted": sum(self.windows.evicted.values()),
+            "hidden_by_whitelist": self.incidents.hidden_by_whitelist,
         }

@@ -390,13 +390,8 @@ class Incidents:
         with self._lock:
             return self._gatherer.hidden_by_whitelist
 
-    def set_whitelist(self, entries: Sequence[str]) -> Answer:
-        """Replace the list: {"trusted_ips", "undo"}; UsageError names the first bad entry."""
-        wanted = checked([*entries])
-        return self._actions.trust(lambda _: wanted)
-
     def add_trusted(self, entries: Sequence[str]) -> Answer:
-        """Trust these as well: {"trusted_ips", "undo"}."""
+        """Trust these as well: {"trusted_ips", "undo"}; UsageError names the first bad entry."""
         added = checked([*entries])
         return self._actions.trust(lambda before: checked([*before, *added]))
 

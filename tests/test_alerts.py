@@ -629,7 +629,7 @@ def test_an_answered_action_is_on_disk(room: Room, tmp_path: Path, action: str) 
     elif action == "suppress":
         room.incidents.add_suppression(src_ip="10.0.0.1", subpattern="BEACON")
     else:
-        room.incidents.set_whitelist([SCANNER])
+        room.incidents.add_trusted([SCANNER])
     # What a power cut would leave: the files as they are now, read by another store.
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -668,7 +668,7 @@ def test_suppressions_are_added_and_removed_once(room: Room) -> None:
 
 
 def test_a_trusted_address_raises_no_scan_or_anomaly_but_still_the_rest(room: Room) -> None:
-    answer = room.incidents.set_whitelist(["203.0.113.0/24", "2001:db8::5"])
+    answer = room.incidents.add_trusted(["203.0.113.0/24", "2001:db8::5"])
     assert answer["trusted_ips"] == ["203.0.113.0/24", "2001:db8::5"]
     room.incidents.add_findings([finding(), finding(source="2001:db8::5")])
     room.incidents.add_flows([flow("r-1", source=SCANNER, extreme=True)])
@@ -695,14 +695,14 @@ def test_trusting_an_address_takes_its_block_back(room: Room) -> None:
 
 @pytest.mark.parametrize("entry", ["192.168.1.300", "a host", "0.0.0.0/0", "", 5])
 def test_a_bad_entry_changes_nothing_and_names_itself(room: Room, entry: Any) -> None:
-    room.incidents.set_whitelist(["10.0.0.1"])
+    room.incidents.add_trusted(["10.0.0.1"])
     with pytest.raises(UsageError):
-        room.incidents.set_whitelist(["10.0.0.2", entry])
+        room.incidents.add_trusted(["10.0.0.2", entry])
     assert room.incidents.whitelist() == ["10.0.0.1"]
 
 
 def test_the_whitelist_edited_by_hand_is_taken_over(room: Room) -> None:
-    room.incidents.set_whitelist(["10.0.0.1"])
+    room.incidents.add_trusted(["10.0.0.1"])
     path = room.directory / "whitelist.json"
     assert json.loads(path.read_text()) == {"trusted_ips": ["10.0.0.1"]}
     path.write_text(json.dumps({"trusted_ips": ["192.168.1.1", "10.8.0.7/24"]}))
@@ -915,7 +915,8 @@ def act(room: Room, tokens: list[str], place: int, action: str, one: int, two: i
     elif action == "note":
         room.incidents.note(chosen, f"note {two}")
     elif action == "trust":
-        answer = room.incidents.set_whitelist([f"10.0.0.{one}"] if two else [])
+        change = room.incidents.add_trusted if two else room.incidents.remove_trusted
+        answer = change([f"10.0.0.{one}"])
     elif action == "tick":
         room.pass_time(one)
     elif action == "restart":
