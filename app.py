@@ -66,13 +66,8 @@ class _Services:
 
                 self._engine = build_live(self._settings)
                 self._engine.start()
-                atexit.register(_stop, self._engine)
+                atexit.register(self._engine.close)
             return self._engine
-
-
-def _stop(engine: Engine) -> None:
-    engine.stop()
-    engine.store.close()
 
 
 def _asset_url(app: Flask) -> Callable[[str], str]:

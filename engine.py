@@ -24,7 +24,7 @@ from settings import ROOT, Settings
 from store import Store
 from version import VERSION
 
-__all__ = ["Engine", "Mode", "Source", "warm"]
+__all__ = ["SILENT_S", "Engine", "Mode", "Source", "warm"]
 
 log = logging.getLogger("secureflux.engine")
 
@@ -32,7 +32,8 @@ Mode = Literal["live", "replay", "sample", "off"]
 
 _READ_S: Final = 0.1
 _STATUSES: Final = ("OPEN", "CLOSED", "FALSE_POSITIVE")
-_SILENT_S: Final = 60.0
+SILENT_S: Final = 60.0
+"""An interface without a packet for this long is worth a word."""
 _SAMPLE_LAG_NS: Final = 2_000_000_000
 
 
@@ -115,6 +116,11 @@ class Engine:
 
     def start(self) -> None:
         self._thread.start()
+
+    def close(self) -> None:
+        """Stop, and give the data directory back."""
+        self.stop()
+        self.store.close()
 
     def stop(self, timeout_s: float = 4.0) -> None:
         """Stop reading, judge what is still open, write everything; safe to call twice."""
@@ -276,7 +282,7 @@ class Engine:
             return "Nothing is captured."
         if status.error:
             return status.error
-        if age_s is not None and age_s > _SILENT_S:
+        if age_s is not None and age_s > SILENT_S:
             return f"No packet on {name} for {age_s:.0f} s."
         return f"Capturing on {name}."
 

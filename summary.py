@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import words
 from batches import MODELS, SEVERITIES
-from engine import Engine
+from engine import SILENT_S, Engine
 
 __all__ = ["overview"]
 
@@ -52,7 +52,7 @@ def _sentence(status: dict[str, Any], opened: list[dict[str, Any]], now_s: float
         )
     if capture["state"] in ("trouble", "off"):
         return _said("Nothing is watched at the moment", capture["sentence"], "trouble")
-    if capture["state"] == "capturing" and (capture["last_packet_age_s"] or 0.0) > 60:
+    if capture["state"] == "capturing" and (capture["last_packet_age_s"] or 0.0) > SILENT_S:
         return _said(
             "No traffic arrives",
             f"{capture['sentence']} Is it the right interface, and is there traffic on it?",

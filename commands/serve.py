@@ -145,7 +145,7 @@ def _serve(engine: Engine, *, after: Any = None) -> int:
             create_app(engine), host=settings.HOST, port=settings.PORT, threads=8, ident=None
         )
     except OSError as error:
-        _close(engine)
+        engine.close()
         raise AppError(
             f"The pages can't be served on {settings.HOST}:{settings.PORT} "
             f"({error.strerror or error}). Give another port with --port P."
@@ -158,7 +158,7 @@ def _serve(engine: Engine, *, after: Any = None) -> int:
         server.run()
     finally:
         server.close()
-        _close(engine)
+        engine.close()
         if after is not None:
             after()
     return 0
@@ -166,11 +166,6 @@ def _serve(engine: Engine, *, after: Any = None) -> int:
 
 def _leave(signal_number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
-
-
-def _close(engine: Engine) -> None:
-    engine.stop()
-    engine.store.close()
 
 
 def _say(line: str) -> None:
@@ -221,7 +216,7 @@ def _replay(options: argparse.Namespace, settings: Settings) -> int:
                 line = f"{read:,} packets read" if read else "Getting ready: compiling, once"
                 print(line, file=sys.stderr)  # noqa: T201
     finally:
-        _close(engine)
+        engine.close()
     for damage in source.damages:
         print(f"secureflux: {damage}", file=sys.stderr)  # noqa: T201
     if engine.failure is not None:
