@@ -227,27 +227,13 @@ class Windows:
             targets, ports = tuple(dict.fromkeys(targets)), tuple(dict.fromkeys(ports))
         is_flood = FLOODS[0] <= kind < CONNECT_RATE
         episode = self._episode((rule.subpattern, target if is_flood else source), row)
-        amounts: dict[str, Any]
         if kind < FLOODS[0]:
-            counted = "hosts" if kind in _COUNTS_HOSTS else "ports"
-            amounts = {
-                counted: int(row["tried"]),
-                "failed": int(row["failed"]),
-                "refused": int(row["rejected"]),
-                "packets": episode.count,
-                "seconds": (int(row["last_ns"]) - int(row["first_ns"])) / NS,
-            }
+            amounts = _scan_amounts(row, episode)
         else:
             # The busiest source of a flood changes; the flood is the same.
             who = "" if is_flood else source
             here = self._episode((rule.subpattern, who, target, int(row["port"])), row)
-            amounts = {"seconds": (here.last_ns - here.first_ns) / NS}
-            amounts["packets" if is_flood else "connections"] = here.count
-            if is_flood:
-                amounts["packets_per_s"] = float(row["value"])
-                amounts["sources"] = _distinct(row["cells"])
-            elif kind == CONNECT_RATE:
-                amounts["connections_per_s"] = float(row["value"])
+            amounts = _flood_amounts(row, here) if is_flood else _pair_amounts(row, here)
         protocol = ICMPV6 if rule.protocol == ICMP and version == 6 else rule.protocol
         return Finding(
             pattern=rule.pattern,
@@ -288,6 +274,35 @@ class Windows:
         if len(self._episodes) > _EPISODES:
             self._episodes.popitem(last=False)
         return episode
+
+
+def _scan_amounts(row: np.void, episode: _Episode) -> dict[str, Any]:
+    return {
+        "hosts" if row["kind"] in _COUNTS_HOSTS else "ports": int(row["tried"]),
+        "failed": int(row["failed"]),
+        "refused": int(row["rejected"]),
+        "packets": episode.count,
+        "seconds": (int(row["last_ns"]) - int(row["first_ns"])) / NS,
+    }
+
+
+def _flood_amounts(row: np.void, here: _Episode) -> dict[str, Any]:
+    return {
+        "seconds": (here.last_ns - here.first_ns) / NS,
+        "packets": here.count,
+        "packets_per_s": float(row["value"]),
+        "sources": _distinct(row["cells"]),
+    }
+
+
+def _pair_amounts(row: np.void, here: _Episode) -> dict[str, Any]:
+    amounts: dict[str, Any] = {
+        "seconds": (here.last_ns - here.first_ns) / NS,
+        "connections": here.count,
+    }
+    if row["kind"] == CONNECT_RATE:
+        amounts["connections_per_s"] = float(row["value"])
+    return amounts
 
 
 def _key_address(finding: Finding) -> str:
