@@ -194,7 +194,7 @@ export async function fillCaptureMenu(body) {
   replace(body, h("p", { class: "capture-sentence" }, plain(capture.sentence)), facts, h("div", { class: "row-actions" }, select, start, stop));
   try {
     for (const one of await get("/api/interfaces")) {
-      const words = [one.friendly && one.friendly !== one.name ? `${one.friendly} (${one.name})` : one.name, one.addresses?.[0], one.up ? `${number(one.packets ?? 0)} packets/s` : "down"];
+      const words = [one.friendly, one.addresses?.[0], one.up ? `${number(one.packets ?? 0)} packets/s` : "down"];
       select.append(h("option", { value: one.name, selected: one.name === capture.interface }, words.filter(Boolean).join(", ")));
     }
   } catch (error) {
