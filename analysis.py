@@ -14,7 +14,7 @@ from addresses import LocalNetworks, address_of, addresses_of
 from alerts import Incidents
 from batches import SEVERITIES, UNREAD_REASONS, FlowBatch, FrameBatch, VerdictBatch
 from flow_log import FlowLog
-from flow_tracker import FlowTracker
+from flow_tracker import BACK_NS, FlowTracker
 from packets import Decoder
 from patterns import Windows
 from predict import Predictor
@@ -87,7 +87,9 @@ class Analysis:
         batch = self.decoder.decode(frames)
         if len(frames):
             self.first_ns = self.first_ns or int(frames.time_ns[0])
-            self.last_ns = max(self.last_ns, int(frames.time_ns.max()))
+            newest_ns = int(frames.time_ns.max())
+            jumped_back = newest_ns < self.last_ns - BACK_NS
+            self.last_ns = newest_ns if jumped_back else max(self.last_ns, newest_ns)
         if len(batch):
             self.traffic.add_packets(batch.rows)
         findings = self.windows.packets(batch)
@@ -99,7 +101,8 @@ class Analysis:
 
     def tick(self, now_ns: int) -> None:
         """Move the clock on: time-outs, provisional verdicts, windows, incidents."""
-        if now_ns - self._last_tick_ns < TICK_S * 1e9:
+        # Apart: also back, where a clock was set.
+        if abs(now_ns - self._last_tick_ns) < TICK_S * 1e9:
             return
         self._last_tick_ns = now_ns
         findings = self.windows.tick(now_ns)
@@ -108,7 +111,7 @@ class Analysis:
         if findings:
             self.incidents.add_findings(findings)
         self._judge(ended)
-        if now_ns - self._last_provisional_ns >= PROVISIONAL_S * 1e9:
+        if abs(now_ns - self._last_provisional_ns) >= PROVISIONAL_S * 1e9:
             self._last_provisional_ns = now_ns
             self._judge(self.tracker.provisional(now_ns), final=False)
         self.traffic.move_to(now_ns / 1e9)

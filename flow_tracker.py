@@ -63,6 +63,10 @@ REMEMBER_NS: Final = 600 * NS
 ACTIVE_JUDGE_NS: Final = 10 * NS
 """A living flow is judged for the first time at this age, and again at this distance."""
 
+BACK_NS: Final = 60 * NS
+"""Packet time that jumps back further than this begins anew: a clock that was set, or files joined
+end to end. By the old clock every flow would be silent for too long at its first packet."""
+
 _END_ACTIVE: Final = int(EndReason.ACTIVE)
 _END_QUIET: Final = int(EndReason.QUIET)
 _END_FIN: Final = int(EndReason.FIN)
@@ -155,6 +159,28 @@ def _expire(table: Table, now_ns: Int, idle_ns: Int, out: Rows, count: Int) -> t
         newer = np.int64(table.newer[r])
         _forget(table, r)
         r = newer
+    return count, True
+
+
+@compiled
+def _end_all(table: Table, out: Rows, count: Int) -> tuple[Int, bool]:
+    """Give out every flow that has not ended, oldest first; (rows in out, whether all fitted)."""
+    r = table.registers[OLDEST]
+    while r >= 0:
+        newer = np.int64(table.newer[r])
+        if table.status[r] == OPEN or table.status[r] == CLOSING:
+            if count >= len(out):
+                return count, False
+            row = table.rows[r]
+            reason: Int = _END_SHUTDOWN
+            if table.status[r] == CLOSING:
+                reason = np.int64(row["end_reason"])
+            elif np.int64(row["marks"]) & BOTH_FINS == BOTH_FINS:
+                reason = _END_FIN
+            count = _give_out(table, r, reason, out, count)
+        _forget(table, r)
+        r = newer
+    table.registers[CLOSING_COUNT] = 0
     return count, True
 
 
@@ -265,7 +291,13 @@ def track(
         packet = packets[i]
         if packet["kind"] != _KIND_FLOW:
             continue
-        count, done = _expire(table, packet["time_ns"], idle_ns, out, count)
+        done = True
+        if packet["time_ns"] < table.registers[CLOCK] - BACK_NS:
+            count, done = _end_all(table, out, count)
+            if done:
+                table.registers[CLOCK] = packet["time_ns"]
+        if done:
+            count, done = _expire(table, packet["time_ns"], idle_ns, out, count)
         # One packet ends at most two flows: its own, and one that is evicted or lingers.
         if not done or count + 2 > len(out):
             return i, count
@@ -308,25 +340,7 @@ def provisional(table: Table, now_ns: Int, quiet_ns: Int, start: Int, out: Rows)
 
 @compiled
 def flush(table: Table, out: Rows) -> tuple[Int, bool]:
-    """Give out every flow that has not ended, oldest first; (rows in out, whether all fitted)."""
-    count: Int = 0
-    r = table.registers[OLDEST]
-    while r >= 0:
-        newer = np.int64(table.newer[r])
-        if table.status[r] == OPEN or table.status[r] == CLOSING:
-            if count >= len(out):
-                return count, False
-            row = table.rows[r]
-            reason: Int = _END_SHUTDOWN
-            if table.status[r] == CLOSING:
-                reason = np.int64(row["end_reason"])
-            elif np.int64(row["marks"]) & BOTH_FINS == BOTH_FINS:
-                reason = _END_FIN
-            count = _give_out(table, r, reason, out, count)
-        _forget(table, r)
-        r = newer
-    table.registers[CLOSING_COUNT] = 0
-    return count, True
+    return _end_all(table, out, 0)
 
 
 class FlowTracker:

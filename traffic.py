@@ -17,6 +17,8 @@ _STEPS: Final = 720
 """One hour of steps; a chart never draws more than 720 points."""
 _STEPS_FOR_RANGE: Final = 120
 """A usual range is claimed after ten minutes, not before."""
+_STEPS_BACK: Final = 12
+"""A minute; time that jumps back further begins a new chart."""
 _DEVICES: Final = 256
 
 
@@ -46,7 +48,8 @@ class Traffic:
 
     def add_flows(self, time_s: float, count: int) -> None:
         with self._lock:
-            self._move_to(int(time_s) // STEP_S)
+            # Flows are given out long after their last packet: they move no clock back.
+            self._move_to(max(int(time_s) // STEP_S, self._newest))
             self._sums[self._newest % _STEPS, 2] += count
 
     def add_device(self, address: str, count_bytes: int) -> None:
@@ -106,7 +109,8 @@ class Traffic:
         return self._sums[places]
 
     def _move_to(self, step: int) -> None:
-        if not self._newest:
+        if not self._newest or step < self._newest - _STEPS_BACK:
+            self._sums[:] = 0
             self._newest = self._oldest = step
         gap = min(step - self._newest, _STEPS)
         for ahead in range(1, gap + 1):

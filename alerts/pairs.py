@@ -148,7 +148,8 @@ class PairWindows:
             for counts in (slots, self._all):
                 counts[slot] = counts.get(slot, 0) + 1
                 if len(counts) > _SLOTS + 1:
-                    for old in [s for s in counts if s < slot - _SLOTS]:
+                    # Slots ahead are from before a clock was set back.
+                    for old in [s for s in counts if abs(s - slot) > _SLOTS]:
                         del counts[old]
 
     def add_alert(self, flow: FlowRecord) -> None:
@@ -207,7 +208,7 @@ class HostHours:
                 self._hours.move_to_end(source)
             hours[hour] = hours.get(hour, 0) + 1
             if len(hours) > HISTORY_HOURS:
-                for old in [h for h in hours if h <= hour - HISTORY_HOURS]:
+                for old in [h for h in hours if abs(h - hour) >= HISTORY_HOURS]:
                     del hours[old]
 
     def of(self, host: str, now_s: float) -> tuple[float, list[int | None]]:

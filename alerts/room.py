@@ -168,7 +168,7 @@ class Incidents:
         now_s: the capture's clock (packet time in a replay). final: write everything at once.
         """
         with self._changing():
-            self._clock_s = max(self._clock_s, now_s)
+            self._clock_s = now_s
             wall_s = self._now()
             if final or abs(wall_s - self._looked_at) >= WHITELIST_EVERY_S:
                 self._looked_at = wall_s

@@ -169,7 +169,10 @@ class FlowRate:
             kept = math.exp(-passed_s / DAY_S)
             self._flows *= kept
             self._seconds = self._seconds * kept + min(passed_s, DAY_S)
-        self._last_s = now_s if self._last_s is None else max(self._last_s, now_s)
+        # Further back is a clock that was set, not a flow that ended late.
+        if self._last_s is None or now_s < self._last_s - DAY_S:
+            self._last_s = now_s
+        self._last_s = max(self._last_s, now_s)
         self._flows += flows
 
     @property

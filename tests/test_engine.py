@@ -5,26 +5,70 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from alerts.pairs import HostHours, PairWindows
 from engine import Engine
+from ml.recalibration import FlowRate
 from replay import Replay
 from settings import Settings
 from store import Store
-from tests.frames import golden, write_pcap
+from tests.frames import ACK, PSH, SYN, Frame, golden, talk, write_pcap
+
+DAY_NS = 86_400 * 10**9
 
 
-def replaying(folder: Path) -> Engine:
-    capture = write_pcap(folder / "golden.pcap", golden())
+def replaying(folder: Path, *captures: list[Frame]) -> Engine:
+    paths = [write_pcap(folder / f"{n}.pcap", frames) for n, frames in enumerate(captures)]
     settings = replace(
         Settings(), DATA_DIR=str(folder / "data"), LIVE_MODEL_PATH=str(folder / "live")
     )
-    return Engine(settings, Store(folder / "data"), Replay([capture]), mode="replay")
+    return Engine(settings, Store(folder / "data"), Replay(paths), mode="replay")
 
 
 def test_a_fault_at_the_very_end_does_not_let_others_wait_for_ever(tmp_path: Path) -> None:
-    engine = replaying(tmp_path)
+    engine = replaying(tmp_path, golden())
     engine.store.close()  # the last flows find no place to be written to
     engine.start()
     assert engine.wait_finished(60)
     assert engine.failure is not None
     assert engine.exit_code == 1
     engine.stop()
+
+
+def test_captures_in_the_wrong_order_are_judged_as_in_the_right_one(tmp_path: Path) -> None:
+    chat = [(n * 1e6, "fb"[n % 2], PSH | ACK, 100) for n in range(60)]
+    later = [(t + DAY_NS, frame) for t, frame in talk("10.0.0.5", 40_000, "10.0.0.9", 443, chat)]
+    scan = [
+        frame
+        for port in range(1, 61)
+        for frame in talk("10.0.0.66", 50_000, "10.0.0.9", port, [(port * 2e5, "f", SYN, 0)])
+    ]
+    scan += talk("10.0.0.5", 40_000, "10.0.0.9", 443, chat)
+    engine = replaying(tmp_path, later, sorted(scan))
+    engine.start()
+    assert engine.wait_finished(60)
+    told = engine.analysis.incidents.list(status="all")
+    assert [alert["subpattern"] for alert in told] == ["VERTICAL_SCAN"]
+    assert engine.analysis.tracker.ended == 62
+    assert sum(engine.analysis.traffic.series("packets_per_s", points=60)["values"]) > 0
+    engine.stop()
+    engine.store.close()
+
+
+def test_times_in_any_order_cost_no_more_than_in_the_right_one() -> None:
+    pairs, hours = PairWindows(120.0, 0.01), HostHours()
+    here = (0, 1)
+    counted = [(here, here, 7200.0 * n) for n in range(3_000, 0, -1)]
+    pairs.count(counted)
+    hours.count(counted)
+    assert len(pairs._all) <= 26
+    assert len(hours._hours[here]) <= 48
+
+
+def test_the_flow_rate_survives_a_clock_that_was_ahead_once() -> None:
+    rate = FlowRate()
+    rate.add(1, 4_102_444_800.0)
+    for minute in range(1440):
+        rate.add(5, 1_700_000_000.0 + 60 * minute)
+    assert rate.per_day == pytest.approx(7200, rel=0.5)

@@ -140,6 +140,15 @@ def test_a_silent_flow_ends_by_the_clock_where_no_packet_comes() -> None:
     assert tracker.active == 0
 
 
+def test_a_clock_that_is_set_back_ends_flows_once_and_cuts_none_after() -> None:
+    hour = 3600 * SECOND
+    steps = [(SECOND * n, "f", ACK, 10) for n in range(5)]
+    before = conversation(*[(t + hour, way, flags, size) for t, way, flags, size in steps])
+    rows = flows_of([*before, *conversation(*steps)])
+    assert rows["packets"].sum(axis=1).tolist() == [5, 5]
+    assert (rows["last_ns"] - rows["first_ns"]).tolist() == [4 * 10**9] * 2
+
+
 def test_data_long_after_a_reset_is_a_flow_of_its_own() -> None:
     """A forged RST must not blind the tracker for the rest of the connection."""
     more = [((2 + i) * SECOND, "f", PSH | ACK, 100) for i in range(3)]
