@@ -17,7 +17,7 @@ function markAt(severity, x, y, size, title) {
 }
 
 /** Round steps for an axis from 0 to at least `top`: [0, 100, 200]. */
-export function niceTicks(top, wanted = 3) {
+function niceTicks(top, wanted = 3) {
   if (!(top > 0)) return [0, 1];
   const rough = top / wanted;
   const power = 10 ** Math.floor(Math.log10(rough));

@@ -10,7 +10,7 @@ const FAR = 10;
 const NEAR = 2;
 
 /** A name before its address; the address alone where there is no name. */
-export function party(name, address, port) {
+function party(name, address, port) {
   const tail = port ? `:${port}` : "";
   return name
     ? h("span", { class: "party", title: `${address}${tail}` }, h("b", null, name), " ", h("span", { class: "dim" }, address + tail))
@@ -42,7 +42,7 @@ function deviationRow(deviation, severity) {
     h("div", { class: `dev-value dev-${level}` }, h("b", null, withUnit(value, unit)), h("span", null, far)));
 }
 
-export function deviations(worst, severity) {
+function deviations(worst, severity) {
   const outside = ({ value, low, high }) => value < low || value > high;
   const list = [...(worst?.deviations ?? [])].sort((a, b) => outside(b) - outside(a)).slice(0, MAX_DEVIATIONS);
   const words = worst?.explainability?.top_deviations ?? [];
@@ -60,13 +60,13 @@ export function deviations(worst, severity) {
 export const serviceName = ({ protocol, service }) => (service && service !== protocol && !service.startsWith(`${protocol} `) ? service : "");
 
 /** "TCP, HTTPS"; the protocol alone where no port names a service. */
-export const protocolWords = (record) => [record.protocol, serviceName(record)].filter(Boolean).join(", ");
+const protocolWords = (record) => [record.protocol, serviceName(record)].filter(Boolean).join(", ");
 
 const fact = (name, ...value) => [h("dt", null, name), h("dd", null, value)];
 
 const STATES = { active: "still going on", quiet: "silent for now", fin: "closed by both sides", rst: "broken off", idle: "ended by silence", timeout: "goes on in another record", shutdown: "ended with the capture", evicted: "left a full table" };
 
-export function flowFacts(record) {
+function flowFacts(record) {
   return h("dl", { class: "facts" },
     fact("From", party(record.names?.src, record.src_ip, record.src_port)),
     fact("To", party(record.names?.dst, record.dst_ip, record.dst_port)),

@@ -28,7 +28,6 @@ const SI = (unit, kilo = "k") => [[1, unit], [1e3, kilo + unit], [1e6, `M${unit}
 const TIMES = [[1e-6, "µs"], [1e-3, "ms"], [1, "s", 0.1], [60, "min"], [3600, "h"], [86400, "d"]];
 
 export const bytes = (value) => scaled(value, SI("B"));
-export const bits = (value) => scaled(value, SI("bit/s"));
 
 /** A length of time in seconds: 0.6 ms, 14 min, 3.2 h. */
 export function duration(seconds) {

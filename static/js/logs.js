@@ -22,7 +22,7 @@ function endCell(className, name, address, port) {
 }
 
 /** “Severity high, source 10.0.” */
-export function filterWords(filters) {
+function filterWords(filters) {
   const words = Object.entries(LOG_FILTERS).filter(([key]) => filters[key])
     .map(([key, label], i) => `${i ? label.toLowerCase() : label} ${key === "severity" ? filters[key].toLowerCase() : filters[key]}`);
   return `“${words.join(", ")}”`;

@@ -203,7 +203,7 @@ export async function fillCaptureMenu(body) {
 }
 
 /** Shows a new live status in the shell; pages show their own part after it. */
-export function showStatus(status) {
+function showStatus(status) {
   shell.status = status;
   if (Number.isFinite(status.time)) clock.set(status.time);
   showCapture(status);

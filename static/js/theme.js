@@ -2,14 +2,10 @@
 import { $$, icon } from "./dom.js";
 
 const root = document.documentElement;
-const listeners = [];
-
-export const onThemeChange = (listener) => listeners.push(listener);
 
 function show() {
   const dark = root.dataset.bsTheme === "dark";
   for (const button of $$("[data-action=theme]")) button.querySelector("svg").replaceWith(icon(dark ? "sun" : "moon"));
-  for (const listener of listeners) listener();
 }
 
 export function toggleTheme() {
