@@ -60,8 +60,8 @@ class FlowLog:
             self._rows[record["id"]] = record  # type: ignore[assignment]
         self._seq = max((row["seq"] for row in self._rows.values()), default=0)
         self._second = 0
-        self._in_second = 0
-        self._alerts_in_second = 0
+        self._listed_in_second = 0
+        self._others_in_second = 0
         self.shed = 0
 
     @property
@@ -135,17 +135,19 @@ class FlowLog:
             return np.empty(0, np.intp)
         second = int(rows["last_ns"].max()) // 1_000_000_000
         if second != self._second:
-            self._second, self._in_second, self._alerts_in_second = second, 0, 0
+            self._second, self._listed_in_second, self._others_in_second = second, 0, 0
         alerts = np.flatnonzero(verdicts.alert)
         # The oddest first, should not even the alerts fit.
         worst = np.nanmin(np.where(np.isnan(verdicts.scores), 0.0, verdicts.scores), axis=1)
         alerts = alerts[np.argsort(worst[alerts], kind="stable")]
-        alerts = alerts[: max(ROWS_PER_SECOND - self._alerts_in_second, 0)]
+        room = ROWS_PER_SECOND - self._listed_in_second
+        alerts = alerts[: max(room, 0)]
         others = np.flatnonzero(~verdicts.alert)
-        room = ROWS_PER_SECOND - ALERT_ROWS_PER_SECOND - self._in_second
-        others = others[: max(room, 0)]
-        self._alerts_in_second += len(alerts)
-        self._in_second += len(others)
+        room -= len(alerts)
+        spare = ROWS_PER_SECOND - ALERT_ROWS_PER_SECOND - self._others_in_second
+        others = others[: max(min(room, spare), 0)]
+        self._listed_in_second += len(alerts) + len(others)
+        self._others_in_second += len(others)
         self.shed += len(rows) - len(alerts) - len(others)
         return np.sort(np.concatenate([alerts, others]))
 
