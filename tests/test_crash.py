@@ -2,75 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
-DEMO = ROOT / "data" / "demo" / "home.pcap.gz"
-DEADLINE_S = 120.0
-
-
-class Server:
-    """The real program in a second process."""
-
-    def __init__(self, process: subprocess.Popen[str], address: str, told: list[str]) -> None:
-        self.process = process
-        self.address = address
-        self.told = told
-
-    def ask(self, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.address + path, data)
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)
-
-    def wait_for(self, path: str, accept: Any) -> Any:
-        """Ask until the answer is accepted; a bound, not a pace, is what fails."""
-        deadline = time.monotonic() + DEADLINE_S
-        while True:
-            found = self.ask(path)
-            if accept(found):
-                return found
-            assert time.monotonic() < deadline, f"{path} never came to it: {str(found)[:500]}"
-            threading.Event().wait(0.05)
-
-
-@contextmanager
-def running(*arguments: str) -> Iterator[Server]:
-    process = subprocess.Popen(
-        [sys.executable, "app.py", *arguments, "--port", "0"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ.copy(),
-    )
-    try:
-        told: list[str] = []
-        assert process.stdout is not None
-        for line in process.stdout:
-            told.append(line.strip())
-            if "Running on" in line:
-                break
-        else:
-            pytest.fail(f"the program ended before it served: {told}")
-        yield Server(process, told[-1].split("Running on ")[1], told)
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait(20)
+from tests.server import DEMO, ROOT, running
 
 
 def test_acknowledged_actions_survive_a_kill(tmp_path: Path) -> None:
@@ -137,3 +80,13 @@ def test_a_second_instance_is_refused_with_the_owner(tmp_path: Path) -> None:
         assert second.returncode == 1
         assert str(server.process.pid) in second.stderr
         assert "Traceback" not in second.stderr
+
+
+def test_slow_clients_keep_nobody_out(tmp_path: Path) -> None:
+    with running("serve", "--no-capture", "--data-dir", str(tmp_path)) as server:
+        port = int(server.address.rsplit(":", 1)[1])
+        with contextlib.ExitStack() as slow:
+            for _ in range(150):
+                one = slow.enter_context(socket.create_connection(("127.0.0.1", port)))
+                one.sendall(b"POST /mark_false_positive HTTP/1.1\r\nContent-Length: 9\r\n\r\n{")
+            assert "threads" in server.ask("/health")

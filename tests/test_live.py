@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_crash import ROOT, Server
+from tests.server import ROOT, Server, started
 
 pytestmark = pytest.mark.live
 
@@ -98,29 +98,15 @@ class _Inside(Server):
 @pytest.fixture
 def watcher(two_hosts: tuple[str, str], tmp_path: Path) -> Iterator[_Inside]:
     here, _ = two_hosts
-    process = subprocess.Popen(
-        ["ip", "netns", "exec", here, sys.executable, "app.py", "serve"]
-        + ["--interface", "wan0", "--port", "0", "--data-dir", str(tmp_path)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        told = []
-        assert process.stdout is not None
-        for line in process.stdout:
-            told.append(line.strip())
-            if "Running on" in line:
-                break
-        else:
-            pytest.fail(f"the program ended before it served: {told}")
-        assert any("Packet capture thread started" in line for line in told)
-        server = _Inside(here, process, told[-1].split("Running on ")[1])
+    command = ["ip", "netns", "exec", here, sys.executable, "app.py", "serve"]
+    command += ["--interface", "wan0", "--port", "0", "--data-dir", str(tmp_path)]
+    with started(command) as outside:
+        assert any("Packet capture thread started" in line for line in outside.told)
+        server = _Inside(here, outside.process, outside.address)
         server.wait_for("/api/live_status", lambda found: found["capture"]["state"] == "capturing")
         yield server
-    finally:
-        process.terminate()
-        assert process.wait(20) == 0
+        server.process.terminate()
+        assert server.process.wait(20) == 0
 
 
 def _inside(namespace: str, *command: str) -> subprocess.CompletedProcess[str]:

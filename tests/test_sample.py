@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_crash import ROOT, Server
+from tests.server import started
 
 WITHOUT = ["setpriv", "--bounding-set=-net_raw,-net_admin", "--inh-caps=-net_raw,-net_admin"]
 
@@ -28,22 +28,9 @@ def test_sample_traffic_plays_in_a_directory_of_its_own(tmp_path: Path) -> None:
     reason = _why_not()
     if reason:
         pytest.skip(reason)
-    process = subprocess.Popen(
-        [*WITHOUT, sys.executable, "app.py", "serve", "--interface", "lo", "--port", "0"]
-        + ["--data-dir", str(tmp_path)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        told: list[str] = []
-        for line in process.stdout:
-            told.append(line.strip())
-            if "Running on" in line:
-                break
-        server = Server(process, told[-1].split("Running on ")[1], told)
+    command = [*WITHOUT, sys.executable, "app.py", "serve", "--interface", "lo", "--port", "0"]
+    command += ["--data-dir", str(tmp_path)]
+    with started(command, stderr=subprocess.PIPE) as server:
         status = server.wait_for("/api/live_status", lambda found: found["seq"] > 500)
         assert status["sample"] is True
         assert status["capture"]["state"] == "sample"
@@ -52,10 +39,9 @@ def test_sample_traffic_plays_in_a_directory_of_its_own(tmp_path: Path) -> None:
         assert sum(status["open"].values()) == 0
         assert status["capture"]["flows_ended"] < 3000
         assert {path.name for path in tmp_path.iterdir()} == {"sample"}
-    finally:
-        process.terminate()
-        assert process.wait(20) == 0
-    assert process.stderr is not None
-    first = process.stderr.read().splitlines()[0]
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+    assert server.process.stderr is not None
+    first = server.process.stderr.read().splitlines()[0]
     assert first.startswith("secureflux: This program may not capture on lo")
     assert "sudo setcap" in first

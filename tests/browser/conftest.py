@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from tests.test_crash import DEMO, Server, running
+from tests.server import DEMO, Server, running
 
 ARGUMENTS = (
     "--no-sandbox",

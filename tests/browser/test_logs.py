@@ -6,7 +6,7 @@ import pytest
 
 from tests.browser.conftest import Watched
 from tests.browser.test_triage import asked, row_ids
-from tests.test_crash import Server
+from tests.server import Server
 
 pytestmark = pytest.mark.browser
 

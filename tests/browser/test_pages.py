@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import HEIGHTS, Open, Watched
-from tests.test_crash import Server
+from tests.server import Server
 
 pytestmark = pytest.mark.browser
 

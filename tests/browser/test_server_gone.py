@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.conftest import Open
-from tests.test_crash import ROOT, Server
+from tests.server import ROOT, Server
 
 pytestmark = pytest.mark.browser
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.browser.conftest import Watched
-from tests.test_crash import Server
+from tests.server import Server
 
 pytestmark = pytest.mark.browser
 
