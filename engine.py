@@ -18,7 +18,7 @@ from analysis import Analysis
 from batches import SEVERITIES, FrameBatch
 from capture import Capture, CaptureStatus, Interface
 from compiled import is_complete, mark_complete
-from errors import AppError
+from errors import AppError, CaptureError
 from replay import Replay
 from settings import ROOT, Settings
 from store import Store
@@ -207,6 +207,12 @@ class Engine:
 
     def start_capture(self, interface: str, bpf_filter: str) -> None:
         """Watch another interface; CaptureError where it can't be, and the old one stays."""
+        if self.mode in ("replay", "sample"):
+            # Its time is not ours, and what it shows must not mix with a real network.
+            raise CaptureError(
+                self._remedy
+                or "A recording is played here. Start the program with `serve` to watch an interface."
+            )
         fresh = Capture(interface, bpf_filter=bpf_filter, snaplen=self.settings.SNAPLEN)
         fresh.start()
         self._replace(fresh)
@@ -357,7 +363,7 @@ class Engine:
             beat_s = source.status().beat_s
             threads["capture"] = {"alive": True, "age_s": round(time.monotonic() - beat_s, 3)}
         return {
-            "ok": alive and not stuck and self._failure is None and bool(store.get("ok", True)),
+            "ok": alive and not stuck and self._failure is None and store["state"] == "ok",
             "version": VERSION,
             "uptime_s": round(time.time() - self._started, 1),
             "threads": threads,

@@ -327,7 +327,8 @@ class Store:
 
         state: ok or trouble. lag_s: age of the oldest change that is not on the disk. waiting:
         changes that are not. heartbeat_age_s: since the writer last looked. free_bytes: on the
-        disk. documents: records, journal_bytes and waiting of each.
+        disk, None where the directory is gone. documents: records, journal_bytes and waiting of
+        each.
         """
         now = time.monotonic()
         with self.changed:
@@ -349,7 +350,7 @@ class Store:
             "lag_s": now - min(behind) if behind else 0.0,
             "waiting": sum(d["waiting"] for d in documents.values()),
             "heartbeat_age_s": now - heartbeat,
-            "free_bytes": shutil.disk_usage(self.directory).free,
+            "free_bytes": _free_bytes(self.directory),
             "documents": documents,
         }
 
@@ -504,6 +505,13 @@ class Store:
                 document.waiting.clear()
                 document.only_snapshot = True
             self.changed.notify_all()
+
+
+def _free_bytes(directory: Path) -> int | None:
+    try:
+        return shutil.disk_usage(directory).free
+    except OSError:
+        return None
 
 
 def _array(records: list[Record]) -> Iterator[str]:

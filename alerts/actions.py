@@ -8,6 +8,7 @@ lock the analysis thread never waits for; the live baseline's callbacks run unde
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -250,6 +251,7 @@ class Actions:
     ) -> dict[str, Any]:
         if not source and not target:
             raise UsageError("A suppression needs a source or a target. Name one address.")
+        source, target = (_address(one) if one else None for one in (source, target))
         if subpattern not in PATTERNS:
             raise UsageError(
                 f"The pattern {subpattern[:40]!r} is unknown. It can be {', '.join(PATTERNS)}."
@@ -441,6 +443,14 @@ class Actions:
         self._ledger.drop(twin_id, folded=True)
         self._publish(joined)
         return True
+
+
+def _address(text: str) -> str:
+    """As flows and findings write it, or it would never hide anything."""
+    try:
+        return str(ipaddress.ip_address(text.strip()))
+    except ValueError:
+        raise UsageError(f"{text[:40]!r} is no address. Write an IPv4 or IPv6 address.") from None
 
 
 def _text(text: str) -> str:

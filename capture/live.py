@@ -179,6 +179,8 @@ class Capture:
         """
         if self._thread is not None and self._thread.is_alive():
             return
+        if "\0" in self._filter:  # where libpcap's text would end
+            raise CaptureError(f"The filter {self._filter!r} holds a character that none may hold.")
         known = known_interfaces()
         if sys.platform != "win32" and self.interface not in known:
             raise CaptureError(

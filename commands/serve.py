@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import shutil
 import signal
 import socket
@@ -29,11 +28,13 @@ from store import Store
 
 __all__ = ["add_commands", "build_live"]
 
-log = logging.getLogger("secureflux.serve")
-
 DEMO_CAPTURE: Final = ROOT / "data" / "demo" / "home.pcap.gz"
 DEMO_HEAD_S: Final = 535.0
 """The harmless beginning of the demo capture: read at once, so that there is something to see."""
+
+_CONNECTIONS: Final = 400
+"""Slow clients up to so many keep nobody out; waitress waits by select, which ends at 1024."""
+_IDLE_S: Final = 30
 
 
 def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
@@ -142,7 +143,13 @@ def _serve(engine: Engine, *, after: Any = None) -> int:
         _say("[i] Live baseline warming up - no model found yet")
     try:
         server = waitress.create_server(
-            create_app(engine), host=settings.HOST, port=settings.PORT, threads=8, ident=None
+            create_app(engine),
+            host=settings.HOST,
+            port=settings.PORT,
+            threads=8,
+            ident=None,
+            connection_limit=_CONNECTIONS,
+            channel_timeout=_IDLE_S,
         )
     except OSError as error:
         engine.close()

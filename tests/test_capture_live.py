@@ -216,6 +216,11 @@ def test_a_wrong_filter_is_named(wire: Wire, opener: SourceOpener) -> None:
         Capture(wire.ours, bpf_filter="tcp prt 80", opener=opener).start()
 
 
+def test_a_filter_that_would_be_cut_off_is_refused() -> None:
+    with pytest.raises(CaptureError, match="holds a character"):
+        Capture("lo", bpf_filter="tcp\0 port 80").start()
+
+
 class _Page(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)

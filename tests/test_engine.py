@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from alerts.pairs import HostHours, PairWindows
 from engine import Engine
+from errors import StoreError
 from ml.recalibration import FlowRate
 from replay import Replay
 from settings import Settings
@@ -33,6 +35,23 @@ def test_a_fault_at_the_very_end_does_not_let_others_wait_for_ever(tmp_path: Pat
     assert engine.wait_finished(60)
     assert engine.failure is not None
     assert engine.exit_code == 1
+    assert engine.health()["ok"] is False
+    engine.stop()
+
+
+def test_a_data_directory_that_is_gone_is_told(tmp_path: Path) -> None:
+    engine = replaying(tmp_path, golden())
+    engine.start()
+    assert engine.wait_finished(60)
+    assert engine.health()["ok"] is True
+    shutil.rmtree(tmp_path / "data")
+    document = engine.store.document("anything")
+    document.put({"id": "a"})
+    with pytest.raises(StoreError):
+        document.flush()
+    health = engine.health()
+    assert health["ok"] is False
+    assert any("can't be written" in notice for notice in health["notices"])
     engine.stop()
 
 

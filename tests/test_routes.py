@@ -214,6 +214,20 @@ def test_whitelist(client: FlaskClient) -> None:
 # --- status ---------------------------------------------------------------------------------------
 
 
+def test_a_suppression_needs_an_address(client: FlaskClient) -> None:
+    wish = {"src_ip": "zzz", "subpattern": "VERTICAL_SCAN"}
+    answer = client.post("/api/suppressions", json=wish)
+    assert answer.status_code == 400
+    assert "no address" in told(answer)["error"]
+
+
+def test_no_capture_mixes_into_a_recording(client: FlaskClient, engine: Engine) -> None:
+    answer = client.post("/api/capture/start", json={"interface": "lo"})
+    assert answer.status_code == 400
+    assert "recording" in told(answer)["error"]
+    assert engine.capture_status()["interface"] == DEMO.name
+
+
 def test_live_status_and_overview(client: FlaskClient) -> None:
     status = get(client, "/api/live_status")
     assert status["capture"]["state"] == "replay"
