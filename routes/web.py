@@ -160,17 +160,17 @@ def rows(found: list[Any], *, seq: int, reset: bool) -> Response:
 def shell(page: str) -> dict[str, Any]:
     """What templates/base.html needs around every page."""
     running = engine()
+    status = running.live_status()
     return {
         "page": page,
         "pages": [
-            {"key": "overview", "label": "Overview", "href": "/", "icon": "overview"},
-            {"key": "live", "label": "Live", "href": "/live", "icon": "live"},
+            {"key": "overview", "label": "Overview", "href": "/", "icon": "columns-gap"},
+            {"key": "live", "label": "Live", "href": "/live", "icon": "activity"},
         ],
         "product": "SecureFlux",
         "sample": running.sample,
-        "status": (status := running.live_status()),
+        "status": status,
         "version": status["version"],
-        "theme": None,
     }
 
 
