@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -26,8 +25,6 @@ from settings import Settings
 from words import protocol_name
 
 __all__ = ["add_commands", "flow_table"]
-
-log = logging.getLogger("secureflux.flows")
 
 _SHOWN: Final = tuple(
     f.name for f in FEATURES if f.group in ("home", "industrial") or f.name.endswith("Flag Count")
@@ -124,7 +121,7 @@ def _pieces(paths: list[Path], settings: Settings) -> Iterator[pd.DataFrame]:
                 print(f"{read:,} packets read", file=sys.stderr)  # noqa: T201
         yield from _tables(tracker.flush().rows)
         if capture.damage:
-            print(f"secureflux: {path.name}: {capture.damage}", file=sys.stderr)  # noqa: T201
+            print(f"secureflux: {capture.damage}", file=sys.stderr)  # noqa: T201
 
 
 def _tables(rows: Rows) -> Iterator[pd.DataFrame]:
