@@ -150,41 +150,56 @@ def _enough_packets(
 
 def _devices(data: Path, names: tuple[str, ...]) -> Flows:
     frame = _table(data / "flows" / "home_ics_dev.parquet")
-    frame = frame[(frame["net"] == "home-iotsentinel") & ~frame["attack"]]
-    groups = np.char.add("device ", frame["device"].to_numpy(str))
-    labels = np.full(len(frame), "normal")
-    source = {
-        "name": "IoT Sentinel, 16 devices",
-        "citation": _SENTINEL_CITATION,
-        "licence": "as its authors publish it",
-    }
-    return _enough_packets(frame, names, groups, labels, (source,))
+    frame = frame[frame["net"] == "home-iotsentinel"]
+    return _normal(
+        frame,
+        names,
+        np.char.add("device ", frame["device"].to_numpy(str)),
+        name="IoT Sentinel, 16 devices",
+        citation=_SENTINEL_CITATION,
+    )
 
 
 def _modbus(data: Path, names: tuple[str, ...]) -> Flows:
     frame = _table(data / "flows" / "home_ics_dev.parquet")
-    frame = frame[(frame["net"] == "ics-lemay-modbus") & ~frame["attack"]]
-    groups = np.char.add("capture ", frame["file"].to_numpy(str))
-    labels = np.full(len(frame), "normal")
-    source = {
-        "name": "Modbus SCADA data set, polling",
-        "citation": _MODBUS_CITATION,
-        "licence": "as its authors publish it",
-    }
-    return _enough_packets(frame, names, groups, labels, (source,))
+    frame = frame[frame["net"] == "ics-lemay-modbus"]
+    return _normal(
+        frame,
+        names,
+        np.char.add("capture ", frame["file"].to_numpy(str)),
+        name="Modbus SCADA data set, polling",
+        citation=_MODBUS_CITATION,
+    )
 
 
 def _cic_days(data: Path, names: tuple[str, ...]) -> Flows:
     """The improved edition alone: the original counts padding, flags and windows differently."""
     frame = _table(data / "flows" / "flows_dev.parquet")
-    frame = frame[(frame["edition"] == "improved") & ~frame["attack"]]
-    labels = np.full(len(frame), "normal")
-    source = {
-        "name": "CIC-IDS2017, improved edition, benign flows",
-        "citation": _CIC_CITATION,
-        "licence": "as its authors publish it, with citation",
-    }
-    return _enough_packets(frame, names, frame["day"].to_numpy(str), labels, (source,))
+    frame = frame[frame["edition"] == "improved"]
+    return _normal(
+        frame,
+        names,
+        frame["day"].to_numpy(str),
+        name="CIC-IDS2017, improved edition, benign flows",
+        citation=_CIC_CITATION,
+        licence="as its authors publish it, with citation",
+    )
+
+
+def _normal(
+    frame: Any,
+    names: tuple[str, ...],
+    groups: Words,
+    *,
+    name: str,
+    citation: str,
+    licence: str = "as its authors publish it",
+) -> Flows:
+    """The rows that are no attack, with their source."""
+    harmless = ~frame["attack"].to_numpy(bool)
+    labels = np.full(int(harmless.sum()), "normal")
+    source = {"name": name, "citation": citation, "licence": licence}
+    return _enough_packets(frame[harmless], names, groups[harmless], labels, (source,))
 
 
 # --- captures -----------------------------------------------------------------------------------
