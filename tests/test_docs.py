@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import re
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 import settings
 from commands import _parser
@@ -64,6 +68,20 @@ def test_documents_named_in_the_code_exist() -> None:
             continue
         for name in re.findall(r"docs/[a-z_]+\.md", source.read_text(encoding="utf-8")):
             assert (ROOT / name).exists(), f"{source.relative_to(ROOT)} names {name}"
+
+
+WITH_EXAMPLES = sorted(
+    source.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+    for source in [*ROOT.glob("*.py"), *ROOT.glob("[a-z]*/*.py")]
+    if source.parent.name != "tests" and ">>> " in source.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_examples_in_docstrings_hold(module: str) -> None:
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 def test_links_and_pictures_of_the_documents_exist() -> None:
