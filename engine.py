@@ -210,8 +210,7 @@ class Engine:
         if self.mode in ("replay", "sample"):
             # Its time is not ours, and what it shows must not mix with a real network.
             raise CaptureError(
-                self._remedy
-                or "A recording is played here. Start the program with `serve` to watch an interface."
+                self._remedy or "A recording is played here. Start `serve` to watch an interface."
             )
         fresh = Capture(interface, bpf_filter=bpf_filter, snaplen=self.settings.SNAPLEN)
         fresh.start()

@@ -109,7 +109,7 @@ class Replay:
                         piece.time_ns = piece.time_ns + shift_ns
                     yield piece
             if capture.damage:
-                self.damages.append(f"{path.name}: {capture.damage}")
+                self.damages.append(capture.damage)
 
 
 def _sliced(batch: FrameBatch, width_ns: int) -> Iterator[FrameBatch]:

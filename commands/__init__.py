@@ -36,6 +36,11 @@ def main(arguments: Sequence[str]) -> int:
         # The reader of our results went away (`| head`): nothing is wrong with us.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:  # no file a person named: a fault of ours, with its place
+            raise
+        print(f"secureflux: {error.filename}: {error.strerror}.", file=sys.stderr)  # noqa: T201
+        return 1
     except KeyboardInterrupt:
         return 130
 
