@@ -6,10 +6,12 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 
 from errors import AppError
 from settings import Settings, load_settings
@@ -27,6 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     if "run" not in options:  # only options of all commands were given
         options = parser.parse_args([*arguments, "serve"])
     _log_to_stderr(as_json=options.json_logs, verbose=options.verbose)
+    signal.signal(signal.SIGTERM, _leave)
     try:
         return _run(options)
     except AppError as error:
@@ -43,6 +46,11 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _leave(signal_number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does: what is half made is taken away, what is known is written."""
+    raise SystemExit(128 + signal_number)
 
 
 def _run(options: argparse.Namespace) -> int:

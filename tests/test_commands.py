@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -85,6 +89,23 @@ def test_results_that_can_not_be_written_are_told_in_a_sentence(tmp_path: Path) 
         done = run(*command, capture, code=1)
         assert f"{nowhere}" in done.stderr
         assert "No such file" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_an_ended_replay_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "replay", "data/demo/home.pcap.gz", "--exit", "--speed", "1x"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("secureflux-replay-*/versions.json")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        threading.Event().wait(0.05)
+    process.terminate()
+    assert process.wait(20) == 128 + signal.SIGTERM
+    assert not list(tmp_path.glob("secureflux-replay-*"))
 
 
 def test_a_damaged_capture_is_read_up_to_the_damage_and_told(tmp_path: Path) -> None:
