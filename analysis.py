@@ -12,7 +12,7 @@ import numpy as np
 
 from addresses import LocalNetworks, address_of, addresses_of
 from alerts import Incidents
-from batches import SEVERITIES, UNREAD_REASONS, FlowBatch, FrameBatch, VerdictBatch
+from batches import RECORDED_FLOW, SEVERITIES, UNREAD_REASONS, FlowBatch, FrameBatch, VerdictBatch
 from flow_log import FlowLog
 from flow_tracker import BACK_NS, FlowTracker
 from packets import Decoder
@@ -72,7 +72,9 @@ class Analysis:
             unlearn=self.predictor.forget_confirmed,
         )
         self.flow_log = FlowLog(
-            store.document("logs_store", limit=settings.LOG_ROWS), limit=settings.LOG_ROWS, run=run
+            store.document("logs_store", limit=settings.LOG_ROWS, like=RECORDED_FLOW),
+            limit=settings.LOG_ROWS,
+            run=run,
         )
         self.traffic = Traffic()
         self.verdicts = {"ALERT": 0, "ALLOW": 0}

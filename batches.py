@@ -25,6 +25,7 @@ __all__ = [
     "MODELS",
     "PACKET",
     "PSH",
+    "RECORDED_FLOW",
     "RST",
     "SEVERITIES",
     "SYN",
@@ -374,6 +375,26 @@ class FlowRecord(TypedDict):
     names: dict[str, str | None]
     incident: str | None
     features: list[float]
+
+
+RECORDED_FLOW: Final[dict[str, Any]] = {
+    "time": 0.0,
+    "timestamp": "",
+    "src_ip": "",
+    "dst_ip": "",
+    "src_port": 0,
+    "dst_port": 0,
+    "protocol": "",
+    "scores": {},
+    "model_votes": {},
+    "final_decision": "",
+    "severity": "",
+    "deviations": [],
+    "rarity": {},
+    "names": {},
+    "seq": 0,
+}
+"""What a FlowRecord on the disk must have, as an example (store.document's `like`)."""
 
 
 def without_features(flow: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from errors import StoreError
 from store_files import (
     DirectoryLock,
     Journal,
+    alike,
     encode,
     journal_line,
     read_journal,
@@ -69,6 +70,7 @@ class Document:
         key: str,
         limit: int | None,
         kind: Literal["records", "object"],
+        like: Record | None = None,
     ) -> None:
         self.name = name
         self.path = store.directory / f"{name}.json"
@@ -76,6 +78,7 @@ class Document:
         self._store = store
         self._key = key
         self._limit = limit
+        self._like = like or {}
         self._records: OrderedDict[Any, Record] = OrderedDict()
         self._object: Record = {}
         # What the writer works on; guarded by the store's condition, like the records.
@@ -199,7 +202,7 @@ class Document:
         snapshot = read_snapshot(self.path, dict if self.is_object else list)
         kept = [v for v in snapshot.values if isinstance(v, dict)]
         if not self.is_object:
-            kept = [v for v in kept if isinstance(v.get(self._key), str | int)]
+            kept = [v for v in kept if self._fits(v)]
         if not snapshot.whole or len(kept) < len(snapshot.values):
             aside = set_aside(self.path)
             found = "nothing" if not kept else f"{len(kept)} records"
@@ -238,15 +241,19 @@ class Document:
 
     def _replay(self, action: str, argument: Any) -> bool:
         """Apply one change of the journal; False if it makes no sense."""
-        if action == "put" and isinstance(argument, dict):
-            key = argument.get(self._key)
-            if isinstance(key, str | int):
-                self._records[key] = argument
-                return True
+        if action == "put" and isinstance(argument, dict) and self._fits(argument):
+            self._records[argument[self._key]] = argument
+            return True
         if action == "delete" and isinstance(argument, str | int):
             self._records.pop(argument, None)
             return True
         return False
+
+    def _fits(self, record: Record) -> bool:
+        """Whether a record that was read has its key, and what its room will look for in it."""
+        return isinstance(record.get(self._key), str | int) and all(
+            name in record and alike(record[name], example) for name, example in self._like.items()
+        )
 
 
 class Store:
@@ -290,16 +297,19 @@ class Store:
         key: str = "id",
         limit: int | None = None,
         kind: Literal["records", "object"] = "records",
+        like: Record | None = None,
     ) -> Document:
         """The document `<name>.json`, read from the disk or new.
 
         key: the field of a record that names it (text or whole number). limit: records kept; the
-        oldest goes first. kind: an array of records, or one object.
+        oldest goes first. kind: an array of records, or one object. like: a record with fields
+        that every record has; one that lacks them, or has another type there, is damaged. None
+        in it stands for any value.
         """
         known = self._documents.get(name)
         if known is not None:
             return known
-        document = Document(self, name, key=key, limit=limit, kind=kind)
+        document = Document(self, name, key=key, limit=limit, kind=kind, like=like)
         with self.changed:
             self.check_open()
             self._documents[name] = document

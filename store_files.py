@@ -43,6 +43,7 @@ __all__ = [
     "Journal",
     "JournalReading",
     "SnapshotReading",
+    "alike",
     "encode",
     "journal_line",
     "read_journal",
@@ -354,6 +355,26 @@ def _salvage(text: str) -> list[object]:
         else:
             found.append(value)
     return found
+
+
+def alike(value: object, example: object) -> bool:
+    """Whether two values are of one type of JSON; an example None is like everything."""
+    if example is None:
+        return True
+    return _kind(value) == _kind(example)
+
+
+def _kind(value: object) -> str:
+    for types, kind in (
+        (bool, "truth"),
+        (int | float, "number"),
+        (str, "text"),
+        (list, "array"),
+        (dict, "object"),
+    ):
+        if isinstance(value, types):
+            return kind
+    return "nothing"
 
 
 def _finite(text: str) -> float:

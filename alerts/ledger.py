@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from alerts.record import CLOSED, KEPT, OPEN, Key, Record, Tally, is_odder, key_of
-from batches import FlowRecord
+from alerts.record import CLOSED, KEPT, OPEN, Key, Record, Tally, is_odder, key_of, opened
+from batches import RECORDED_FLOW, FlowRecord
 from store import Store
 
 __all__ = ["Ledger", "Outbox"]
@@ -29,6 +29,12 @@ SEQ_AHEAD: Final = 10_000
 """Numbers reserved on disk at once: after a crash counting goes on above them, never below."""
 GONE_KEPT: Final = 2_000
 """Folded incidents remembered for readers that ask what changed."""
+
+
+_EXAMPLE: Final = opened(
+    "", "", key_is="", pattern="", subpattern="", src_ip="", dst_ip="", protocol="", time_s=0.0
+)
+"""What an incident on the disk must have."""
 
 
 class Outbox:
@@ -52,8 +58,8 @@ class Ledger:
     """Records by id with the keys of the OPEN ones, their seq, tallies and evidence."""
 
     def __init__(self, store: Store, outbox: Outbox, *, max_alerts: int) -> None:
-        self._alerts = store.document("alerts_store")
-        self._flows = store.document("evidence_store", limit=EVIDENCE_LIMIT * 2)
+        self._alerts = store.document("alerts_store", like=_EXAMPLE)
+        self._flows = store.document("evidence_store", limit=EVIDENCE_LIMIT * 2, like=RECORDED_FLOW)
         self._counters = store.document("alerts_counters", kind="object")
         self._outbox = outbox
         self.max_alerts = max_alerts
@@ -70,7 +76,14 @@ class Ledger:
         self._on_disk: set[str] = set()
         self._unsaved: set[str] = set()
         self._put_at: dict[str, float] = {}
-        self._seq = self._reserved = int((self._counters.value() or {}).get("seq", 0))
+        reserved = self._counters.value().get("seq", 0)
+        # Where the counter is lost, its numbers stand in the ids: none may be given again.
+        given = (record["id"].removeprefix("inc-") for record in self._alerts.records())
+        self._seq = self._reserved = max(
+            reserved if isinstance(reserved, int) else 0,
+            *(int(number) for number in given if number.isdecimal()),
+            0,
+        )
         self._reserve()
         self._load()
 

@@ -20,8 +20,8 @@ from alerts.gather import Gatherer
 from alerts.ledger import Ledger, Outbox
 from alerts.pairs import HISTORY_HOURS, FirstSeen, HostHours, PairWindows
 from alerts.record import CLOSED, FALSE_POSITIVE, OPEN, Record, rate_at, severity_rank
-from alerts.suppressions import Suppressions
-from alerts.undo import UndoBook
+from alerts.suppressions import SUPPRESSION, Suppressions
+from alerts.undo import ENTRY, UndoBook
 from alerts.whitelist import Whitelist, checked
 from batches import SEVERITIES, Finding, FlowBatch, FlowRecord, without_features
 from store import Store
@@ -74,9 +74,9 @@ class Incidents:
         self._first_seen = FirstSeen()
         self._pairs = PairWindows(float(window_seconds), alpha)
         self._hours = HostHours()
-        suppressions = store.document("suppressions")
+        suppressions = store.document("suppressions", like=SUPPRESSION)
         whitelist = store.document("whitelist", kind="object")
-        undo = store.document("undo_store")
+        undo = store.document("undo_store", like=ENTRY)
         self._decisions = (suppressions, whitelist, undo)
         self._suppressions = Suppressions(suppressions, self._outbox.add, now)
         self._whitelist = Whitelist(whitelist, self._outbox.add)

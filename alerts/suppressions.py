@@ -17,7 +17,7 @@ import words
 from batches import Finding, FlowRecord
 from store import Document
 
-__all__ = ["LASTS_S", "SCOPES", "Suppressions", "drawn_from", "hides"]
+__all__ = ["LASTS_S", "SCOPES", "SUPPRESSION", "Suppressions", "drawn_from", "hides"]
 
 LASTS_S: Final = 30 * 86_400
 """A suppression lasts this long, seconds."""
@@ -26,6 +26,22 @@ SCOPES: Final = ("narrow", "wide")
 LIMIT: Final = 1_000
 """Suppressions kept; the oldest go first."""
 _PUT_EVERY_S: Final = 1.0
+
+SUPPRESSION: Final[dict[str, Any]] = {
+    "time": 0.0,
+    "until": 0.0,
+    "pattern": "",
+    "subpattern": "",
+    "source": None,
+    "target": None,
+    "port": None,
+    "protocol": "",
+    "reason": "",
+    "scope": "",
+    "hits": 0,
+    "last_time": 0.0,
+}
+"""What a suppression on the disk must have."""
 
 Suppression = dict[str, Any]
 Later = Callable[[Callable[[], None]], None]

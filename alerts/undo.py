@@ -13,12 +13,23 @@ from typing import Any, Final
 
 from store import Document
 
-__all__ = ["KEPT_S", "UndoBook"]
+__all__ = ["ENTRY", "KEPT_S", "UndoBook"]
 
 KEPT_S: Final = 7 * 86_400
 """An action can be taken back for this long, seconds."""
 LIMIT: Final = 5_000
 """Entries kept; the oldest go first."""
+
+ENTRY: Final[dict[str, Any]] = {
+    "time": 0.0,
+    "until": 0.0,
+    "action": "",
+    "sentence": "",
+    "steps": [],
+    "answer": {},
+    "used": False,
+}
+"""What an entry on the disk must have."""
 
 Entry = dict[str, Any]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -91,3 +92,54 @@ def test_the_flow_rate_survives_a_clock_that_was_ahead_once() -> None:
     for minute in range(1440):
         rate.add(5, 1_700_000_000.0 + 60 * minute)
     assert rate.per_day == pytest.approx(7200, rel=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("alerts_store", [{"id": "inc-7"}, {"id": "inc-8", "status": 5}]),
+        ("logs_store", [{"id": "a"}, {"id": "b", "seq": "x"}]),
+        ("evidence_store", [{"id": "a", "incident": "inc-1"}]),
+        ("suppressions", [{"id": "a"}]),
+        ("undo_store", [{"id": "a", "until": "tomorrow"}]),
+        ("alerts_counters", {"seq": "x"}),
+        ("whitelist", {"trusted_ips": 5}),
+    ],
+)
+def test_records_of_another_shape_do_not_keep_it_from_starting(
+    tmp_path: Path, name: str, content: object
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / f"{name}.json").write_text(json.dumps(content))
+    engine = replaying(tmp_path, golden())
+    engine.start()
+    assert engine.wait_finished(60)
+    assert engine.failure is None
+    assert engine.live_status()["open"]["CRITICAL"] == 0
+    if name != "alerts_counters":
+        assert any(name in notice for notice in engine.notices())
+    engine.stop()
+    engine.store.close()
+
+
+def test_a_lost_counter_gives_no_number_twice(tmp_path: Path) -> None:
+    scan = [
+        frame
+        for port in range(1, 61)
+        for frame in talk("10.0.0.66", 50_000, "10.0.0.9", port, [(port * 2e5, "f", SYN, 0)])
+    ]
+    ids = []
+    for _ in range(2):
+        engine = replaying(tmp_path, scan)
+        engine.start()
+        assert engine.wait_finished(60)
+        told = engine.analysis.incidents.list(status="all")
+        ids = [alert["id"] for alert in told]
+        for alert in told:
+            if alert["status"] == "OPEN":
+                engine.analysis.incidents.close(alert["id"])
+        engine.stop()
+        engine.store.close()
+        (tmp_path / "data" / "alerts_counters.json").unlink()
+    assert len(set(ids)) == 2
