@@ -8,11 +8,13 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import FrameType
 
 from flask import Flask, url_for
 from flask.helpers import get_debug_flag
@@ -67,7 +69,14 @@ class _Services:
                 self._engine = build_live(self._settings)
                 self._engine.start()
                 atexit.register(self._engine.close)
+                # Flask leaves SIGTERM to the system, which would end us without `atexit`.
+                if threading.current_thread() is threading.main_thread():
+                    signal.signal(signal.SIGTERM, _leave)
             return self._engine
+
+
+def _leave(signal_number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _asset_url(app: Flask) -> Callable[[str], str]:
