@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -12,6 +13,8 @@ import threading
 import time
 import urllib.error
 from pathlib import Path
+
+import pytest
 
 from tests.server import DEMO, ROOT, running
 
@@ -90,3 +93,29 @@ def test_slow_clients_keep_nobody_out(tmp_path: Path) -> None:
                 one = slow.enter_context(socket.create_connection(("127.0.0.1", port)))
                 one.sendall(b"POST /mark_false_positive HTTP/1.1\r\nContent-Length: 9\r\n\r\n{")
             assert "threads" in server.ask("/health")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_flask_run_ends_as_cleanly(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flask", "--app", "app", "run", "--port", port],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "SECUREFLUX_DATA_DIR": str(tmp_path),
+            "SECUREFLUX_INTERFACE": "lo" if sys.platform == "linux" else "lo0",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert any("Running on" in line for line in process.stdout)
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
