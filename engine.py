@@ -31,6 +31,8 @@ log = logging.getLogger("secureflux.engine")
 Mode = Literal["live", "replay", "sample", "off"]
 
 _READ_S: Final = 0.1
+_COMPILING_S: Final = 2.0
+"""How long the end of the program waits for hot loops that are being compiled or loaded."""
 _STATUSES: Final = ("OPEN", "CLOSED", "FALSE_POSITIVE")
 SILENT_S: Final = 60.0
 """An interface without a packet for this long is worth a word."""
@@ -129,8 +131,14 @@ class Engine:
             if self._source is not None:
                 self._source.stop()
         if self._thread.is_alive():
-            self._thread.join(timeout_s)
+            # Nothing is judged yet while it compiles, and compiling can't be hurried.
+            self._thread.join(timeout_s if self._ready.is_set() else _COMPILING_S)
         self.analysis.predictor.close()
+
+    @property
+    def is_compiling(self) -> bool:
+        """Whether the thread still prepares the hot loops, which it can't be stopped in."""
+        return self._thread.is_alive() and not self._ready.is_set()
 
     def wait_finished(self, timeout_s: float | None = None) -> bool:
         """Wait until a replay has come to its end."""

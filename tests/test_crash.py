@@ -70,6 +70,18 @@ def test_a_polite_end_is_quick_and_clean(tmp_path: Path) -> None:
         assert time.monotonic() - started < 8
 
 
+def test_the_end_does_not_wait_for_the_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    with running("serve", "--no-capture", "--data-dir", str(tmp_path / "data")) as server:
+        assert server.ask("/api/live_status")["capture"]["state"] == "preparing"
+        started = time.monotonic()
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+        assert time.monotonic() - started < 8
+
+
 def test_a_second_instance_is_refused_with_the_owner(tmp_path: Path) -> None:
     data = ("serve", "--no-capture", "--data-dir", str(tmp_path))
     with running(*data) as server:
