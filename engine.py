@@ -176,7 +176,8 @@ class Engine:
                 break
             except AppError as error:
                 self._failure, self._error = str(error), error
-                log.error("%s", error)
+                # A replay's command tells it itself, as its one sentence.
+                log.log(logging.INFO if self.mode == "replay" else logging.ERROR, "%s", error)
                 break
             except Exception as error:
                 log.exception("The analysis failed")
