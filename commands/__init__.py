@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 from errors import AppError
 from settings import Settings, load_settings
@@ -22,12 +23,14 @@ __all__ = ["main"]
 Command = Callable[[argparse.Namespace, Settings], int]
 
 
+_SHARED_VALUES: Final = ("--data-dir", "--config")
+_SHARED_FLAGS: Final = ("--json-logs", "-v", "--verbose")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run a command; its exit code (0 done, 1 failed, 2 usage, 3 nothing could be read)."""
     parser = _parser()
-    options = parser.parse_args(list(arguments) or ["serve"])
-    if "run" not in options:  # only options of all commands were given
-        options = parser.parse_args([*arguments, "serve"])
+    options = parser.parse_args(_with_command(arguments))
     _log_to_stderr(as_json=options.json_logs, verbose=options.verbose)
     signal.signal(signal.SIGTERM, _leave)
     try:
@@ -51,6 +54,19 @@ def main(arguments: Sequence[str]) -> int:
 def _leave(signal_number: int, frame: FrameType | None) -> None:
     """End as Ctrl-C does: what is half made is taken away, what is known is written."""
     raise SystemExit(128 + signal_number)
+
+
+def _with_command(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `serve` in front where no command is named."""
+    place = 0
+    while place < len(arguments) and arguments[place].startswith("-"):
+        option = arguments[place].partition("=")[0]
+        if option in ("-h", "--help", "--version"):
+            return list(arguments)
+        if option not in _SHARED_VALUES and option not in _SHARED_FLAGS:
+            return ["serve", *arguments]  # an option of its own
+        place += 2 if arguments[place] in _SHARED_VALUES else 1
+    return list(arguments) if place < len(arguments) else ["serve", *arguments]
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -126,6 +126,8 @@ def test_a_damaged_capture_is_read_up_to_the_damage_and_told(tmp_path: Path) -> 
         (("flows", "README.md", "--out", "x.csv"), 3, "README.md"),
         (("flows", "README.md", "--out", "x.xls"), 2, ".csv or .parquet"),
         (("serve", "--port", "99999"), 2, "PORT"),
+        (("--port", "99999"), 2, "PORT"),
+        (("-v", "--interface", "nope0"), 1, "nope0"),
         (("serve", "--host", "0.0.0.0"), 2, "password"),
         (("serve", "--interface", "nope0"), 1, "nope0"),
         (("models", "use"), 2, "Which version"),
