@@ -65,7 +65,7 @@ class FrameBatch:
     data: (n_bytes,) uint8; frame i is data[offset[i] : offset[i] + captured[i]].
     offset, time_ns: (n,) int64; time_ns is the capture time, nanoseconds since the epoch.
     captured, length: (n,) int32 bytes kept and bytes on the wire (captured <= length).
-    link_type: libpcap's DLT number of all frames of the batch (1 = Ethernet).
+    link_type: (n,) int32 libpcap's DLT number of each frame (1 = Ethernet).
     """
 
     data: NDArray[np.uint8]
@@ -73,7 +73,7 @@ class FrameBatch:
     captured: NDArray[np.int32]
     length: NDArray[np.int32]
     time_ns: NDArray[np.int64]
-    link_type: int
+    link_type: NDArray[np.int32]
     interface: str
 
     def __len__(self) -> int:
@@ -115,12 +115,15 @@ PACKET: Final = np.dtype(
         ("seq", np.uint32),
         ("ack", np.uint32),
         ("vlan", np.uint32),  # outer tag << 12 | inner tag; 0 = untagged
+        ("tunnel", np.uint32),  # network number of a VXLAN or Geneve frame; 0 = none
         ("payload", np.int32),  # transport payload in bytes, from the IP header
         ("wire_length", np.int32),
         ("src_port", np.uint16),
         ("dst_port", np.uint16),
         ("window", np.uint16),
         ("header_length", np.uint16),  # IP and transport headers together
+        ("ip_id", np.uint16),  # IPv4 identification; 0 for IPv6
+        ("checksum", np.uint16),  # of the transport, as sent
         ("protocol", np.uint8),  # IANA number; 0 for ARP
         ("ip_version", np.uint8),
         ("tcp_flags", np.uint8),
@@ -139,7 +142,8 @@ UNREAD_REASONS: Final = (
     "not_ip",  # LLDP, STP, ... : frames that carry neither IP nor ARP
     "bad_header",  # a length or version field that contradicts itself
     "fragment",  # fragments after the first: no ports, bytes of no flow
-    "protocol",  # IP, but a transport that makes no flows here
+    "encrypted",  # Wi-Fi or MACsec frames: not even their addresses can be read
+    "duplicate",  # seen on another interface before
 )
 """Names of the counters for frames that gave no PACKET row, in the order of the counter array."""
 
@@ -216,6 +220,7 @@ FLOW: Final = np.dtype(
         ("flag_counts", np.int32, (4,)),  # FIN, SYN, RST, PSH
         ("first_payloads", np.int32, (3,)),  # the first three payload lengths > 0; -1 missing
         ("vlan", np.uint32),
+        ("tunnel", np.uint32),
         ("src_port", np.uint16),
         ("dst_port", np.uint16),
         ("init_window", np.uint16, (2,)),

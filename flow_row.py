@@ -89,6 +89,7 @@ def begin(table: Table, r: Int, packet: Any, swapped: bool) -> None:
     row["jitter_sum"] = 0.0
     row["last_iat"] = 0.0
     row["vlan"] = packet["vlan"]
+    row["tunnel"] = packet["tunnel"]
     row["protocol"] = packet["protocol"]
     row["ip_version"] = packet["ip_version"]
     row["icmp_type"] = 0

@@ -117,6 +117,7 @@ def hash_key(packet: Any, seed: NDArray[np.uint64]) -> Any:
         packet["dst_hi"] + seed[1] + np.uint64(packet["dst_port"])
     )
     rest = np.uint64(packet["protocol"]) | (np.uint64(packet["vlan"]) << np.uint64(8))
+    rest ^= _mix(np.uint64(packet["tunnel"]))
     if packet["protocol"] == ICMP or packet["protocol"] == ICMPV6:
         kind = icmp_request(np.int64(packet["icmp_type"]), np.int64(packet["ip_version"]))
         rest |= np.uint64(kind) << np.uint64(40)
@@ -131,6 +132,7 @@ def _direction(row: Any, packet: Any) -> Int:
         row["protocol"] != packet["protocol"]
         or row["ip_version"] != packet["ip_version"]
         or row["vlan"] != packet["vlan"]
+        or row["tunnel"] != packet["tunnel"]
     ):
         return -1
     if packet["protocol"] == ICMP or packet["protocol"] == ICMPV6:

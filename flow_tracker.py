@@ -20,6 +20,7 @@ from batches import (
     RST,
     SYN,
     TCP,
+    UNREAD_REASONS,
     EndReason,
     FlowBatch,
     PacketBatch,
@@ -350,7 +351,8 @@ class FlowTracker:
     active_s, idle_s, quiet_s: time-outs in seconds of packet time.
 
     >>> tracker = FlowTracker(capacity=16)
-    >>> len(tracker.track(PacketBatch(np.zeros(0, PACKET), np.zeros(6, np.int64), 0, 0)))
+    >>> unread = np.zeros(len(UNREAD_REASONS), np.int64)
+    >>> len(tracker.track(PacketBatch(np.zeros(0, PACKET), unread, 0, 0)))
     0
     """
 
@@ -444,7 +446,7 @@ def warm() -> None:
     packet["protocol"] = TCP
     packet["ip_version"] = 4
     tracker = FlowTracker(capacity=4)
-    tracker.track(PacketBatch(packet, np.zeros(6, np.int64), 1, 0))
+    tracker.track(PacketBatch(packet, np.zeros(len(UNREAD_REASONS), np.int64), 1, 0))
     tracker.provisional(0)
     tracker.expire(0)
     tracker.flush()

@@ -36,7 +36,6 @@ _TRUNCATED: Final = UNREAD_REASONS.index("truncated")
 _NOT_IP: Final = UNREAD_REASONS.index("not_ip")
 _BAD_HEADER: Final = UNREAD_REASONS.index("bad_header")
 _FRAGMENT: Final = UNREAD_REASONS.index("fragment")
-_PROTOCOL: Final = UNREAD_REASONS.index("protocol")
 _KIND_FLOW: Final = int(PacketKind.FLOW)
 _KIND_ARP: Final = int(PacketKind.ARP)
 
@@ -77,6 +76,7 @@ def _skip_link_layer(
 ) -> tuple[Int, Int]:
     """Where the network layer begins and its ethertype; a negative place is -1 - reason."""
     row["vlan"] = 0
+    row["tunnel"] = 0
     row["src_mac"] = 0
     row["dst_mac"] = 0
     if link_type == _DLT_ETHERNET:
@@ -152,6 +152,8 @@ def _read_arp(data: NDArray[np.uint8], at: Int, end: Int, row: Any) -> Int:
     row["seq"] = 0
     row["ack"] = 0
     row["fragment"] = 0
+    row["ip_id"] = 0
+    row["checksum"] = 0
     return _KEPT
 
 
@@ -174,6 +176,7 @@ def _read_ipv4(
     if flags_and_offset & 0x1FFF:
         return -1 - _FRAGMENT, 0, 0, 0
     row["ip_version"] = 4
+    row["ip_id"] = _u16(data, at + 4)
     row["ttl"] = data[at + 8]
     row["src_hi"] = 0
     row["dst_hi"] = 0
@@ -194,6 +197,7 @@ def _read_ipv6(
     if np.int64(data[at]) >> 4 != 6:
         return -1 - _BAD_HEADER, 0, 0, 0
     row["ip_version"] = 6
+    row["ip_id"] = 0
     row["ttl"] = data[at + 7]
     row["src_hi"] = _bytes_as_u64(data, at + 8, 8)
     row["src_lo"] = _bytes_as_u64(data, at + 16, 8)
@@ -234,6 +238,7 @@ def _read_transport(
     row["seq"] = 0
     row["ack"] = 0
     row["window"] = 0
+    row["checksum"] = 0
     row["tcp_flags"] = 0
     row["icmp_type"] = 0
     row["icmp_code"] = 0
@@ -250,17 +255,21 @@ def _read_transport(
         row["ack"] = _u32(data, at + 8)
         row["tcp_flags"] = data[at + 13]
         row["window"] = _u16(data, at + 14)
+        if end - at >= 18:
+            row["checksum"] = _u16(data, at + 16)
     elif protocol == UDP:
         if end - at < 8:
             return _TRUNCATED
+        row["checksum"] = _u16(data, at + 6)
     elif protocol == ICMP or protocol == ICMPV6:
         if end - at < 4:
             return _TRUNCATED
         row["icmp_type"] = data[at]
         row["icmp_code"] = data[at + 1]
+        row["checksum"] = _u16(data, at + 2)
         header = min(8, size)
     else:
-        return _PROTOCOL
+        header = 0
     if size < header:
         return _BAD_HEADER
     if protocol == TCP or protocol == UDP:
@@ -303,7 +312,7 @@ def decode_frames(
     captured: NDArray[np.int32],
     length: NDArray[np.int32],
     time_ns: NDArray[np.int64],
-    link_type: Int,
+    link_type: NDArray[np.int32],
     rows: Rows,
     unread: NDArray[np.int64],
 ) -> Int:
@@ -315,7 +324,9 @@ def decode_frames(
     for i in range(len(offset)):
         start = np.int64(offset[i])
         end = start + np.int64(captured[i])
-        reason = _read_frame(data, start, end, np.int64(length[i]), link_type, rows[kept])
+        reason = _read_frame(
+            data, start, end, np.int64(length[i]), np.int64(link_type[i]), rows[kept]
+        )
         if reason == _KEPT:
             rows[kept]["time_ns"] = time_ns[i]
             kept += 1
@@ -365,4 +376,5 @@ def warm() -> None:
     frame[14] = 0x45
     zeros = np.zeros(1, np.int64)
     size = np.full(1, 64, np.int32)
-    Decoder().decode(FrameBatch(frame, zeros, size, size, zeros, _DLT_ETHERNET, ""))
+    link_type = np.full(1, _DLT_ETHERNET, np.int32)
+    Decoder().decode(FrameBatch(frame, zeros, size, size, zeros, link_type, ""))

@@ -123,6 +123,6 @@ def _sliced(batch: FrameBatch, width_ns: int) -> Iterator[FrameBatch]:
             batch.captured[first:last],
             batch.length[first:last],
             batch.time_ns[first:last],
-            batch.link_type,
+            batch.link_type[first:last],
             batch.interface,
         )

@@ -269,7 +269,7 @@ class FrameBuffer:
             self._captured[:count].copy(),
             self._length[:count].copy(),
             self._time_ns[:count].copy(),
-            link_type,
+            np.full(count, link_type, np.int32),
             interface,
         )
         self.words[_COUNT] = 0

@@ -18,7 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from addresses import address_of, address_text
-from batches import ARP, FLOW, ICMP, ICMPV6, PACKET, TCP, UDP, Finding, FlowBatch, PacketBatch, Rows
+from batches import (
+    ARP,
+    FLOW,
+    ICMP,
+    ICMPV6,
+    PACKET,
+    TCP,
+    UDP,
+    UNREAD_REASONS,
+    Finding,
+    FlowBatch,
+    PacketBatch,
+    Rows,
+)
 from patterns import attempts as window_attempts
 from patterns import guesses as window_guesses
 from patterns import rates as window_rates
@@ -139,7 +152,8 @@ class Windows:
     attempts, endpoints, pairs: rows kept (powers of two); about 520, 270 and 1,100 bytes each.
 
     >>> windows = Windows(is_local=lambda address: True)
-    >>> windows.packets(PacketBatch(np.zeros(0, PACKET), np.zeros(6, np.int64), 0, 0))
+    >>> unread = np.zeros(len(UNREAD_REASONS), np.int64)
+    >>> windows.packets(PacketBatch(np.zeros(0, PACKET), unread, 0, 0))
     []
     """
 
@@ -346,6 +360,7 @@ def _distinct(cells: NDArray[np.uint8]) -> int:
 def warm() -> None:
     """Compile (or load) the windows before a capture opens."""
     windows = Windows(is_local=lambda _: True, attempts=16, endpoints=16, pairs=16)
-    windows.packets(PacketBatch(np.zeros(1, PACKET), np.zeros(6, np.int64), 1, 0))
+    unread = np.zeros(len(UNREAD_REASONS), np.int64)
+    windows.packets(PacketBatch(np.zeros(1, PACKET), unread, 1, 0))
     windows.flows(FlowBatch(np.zeros(1, FLOW)))
     windows.tick(0)

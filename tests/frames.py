@@ -85,7 +85,7 @@ def batch_of(frames: Sequence[Frame], link_type: int = 1) -> FrameBatch:
         captured=sizes,
         length=sizes.copy(),
         time_ns=np.array([time_ns for time_ns, _ in frames], np.int64),
-        link_type=link_type,
+        link_type=np.full(len(frames), link_type, np.int32),
         interface="test",
     )
 

@@ -51,7 +51,8 @@ def test_every_dress_gives_the_same_frames(tmp_path: Path, name: str, reader: An
     path = write(tmp_path / name, DRESSES[name](frames))
     batches = list(reader(path, 512, gzipped=name.endswith(".gz")).batches())
     assert content(batches) == frames
-    assert {(batch.link_type, batch.interface) for batch in batches} == {(1, name)}
+    assert {batch.interface for batch in batches} == {name}
+    assert all((batch.link_type == 1).all() for batch in batches)
 
 
 def test_microseconds_are_told_in_nanoseconds(tmp_path: Path) -> None:
@@ -200,7 +201,7 @@ def test_interfaces_of_different_kinds_are_told_apart(tmp_path: Path) -> None:
     file = capture.read_capture(path)
     batches = list(file)
     assert content(batches) == frames
-    assert [batch.link_type for batch in batches] == [1, 113] * 30
+    assert [int(n) for batch in batches for n in batch.link_type] == [1, 113] * 30
     assert file.damage is None
 
 

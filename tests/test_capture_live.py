@@ -153,7 +153,7 @@ def experimental(live: Capture, count: int) -> list[tuple[bytes, int, int]]:
         assert time.monotonic() < deadline_s, f"{len(found)} of {count} frames came"
         batch = live.read(0.2)
         if batch is not None:
-            assert batch.link_type == 1
+            assert (batch.link_type == 1).all()
             found += [frame for frame in frames_of(batch) if frame[0][12:14] in marks]
     return found
 

@@ -17,7 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from addresses import LocalNetworks
-from batches import FLOW, PACKET, ConnectionState, Finding, FlowBatch, PacketBatch, PacketKind, Rows
+from batches import (
+    FLOW,
+    PACKET,
+    UNREAD_REASONS,
+    ConnectionState,
+    Finding,
+    FlowBatch,
+    PacketBatch,
+    PacketKind,
+    Rows,
+)
 from capture import read_capture
 from flow_tracker import FlowTracker
 from packets import Decoder
@@ -104,7 +114,7 @@ def batch(packets: Iterable[Packet]) -> PacketBatch:
 
 
 def batch_of(rows: Rows) -> PacketBatch:
-    return PacketBatch(rows, np.zeros(6, np.int64), len(rows), 0)
+    return PacketBatch(rows, np.zeros(len(UNREAD_REASONS), np.int64), len(rows), 0)
 
 
 def small(**more: Any) -> Windows:
