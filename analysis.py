@@ -21,6 +21,7 @@ from predict import Predictor
 from settings import Settings
 from store import Store
 from traffic import Traffic
+from visibility import Visibility
 
 __all__ = ["Analysis"]
 
@@ -35,6 +36,7 @@ class Analysis:
 
     store: the documents; run: prefix of this run's flow ids; background: whether the live model
     trains in a thread of its own (live) or at once (a file as fast as it can be read).
+    visibility: what counts the devices of a network that is watched live.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class Analysis:
         run: str,
         background: bool = True,
         interface_networks: tuple[str, ...] = (),
+        visibility: Visibility | None = None,
     ) -> None:
         self.settings = settings
+        self.visibility = visibility
         self.is_local = LocalNetworks(
             [str(network) for network in settings.local_networks], interface_networks
         )
@@ -94,6 +98,8 @@ class Analysis:
             self.last_ns = newest_ns if jumped_back else max(self.last_ns, newest_ns)
         if len(batch):
             self.traffic.add_packets(batch.rows)
+            if self.visibility is not None:
+                self.visibility.add(batch)
         findings = self.windows.packets(batch)
         ended = self.tracker.track(batch)
         findings += self.windows.flows(ended)
@@ -172,6 +178,7 @@ class Analysis:
         unread = self.decoder.unread
         return {
             "packets": self.decoder.frames,
+            "decoded": self.decoder.packets,
             "bytes": self.decoder.wire_bytes,
             "unread": {
                 name: int(unread[place])

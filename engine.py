@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Final, Literal, Protocol
 
 import capture
@@ -23,6 +25,7 @@ from replay import Replay
 from settings import ROOT, Settings
 from store import Store
 from version import VERSION
+from visibility import Visibility
 
 __all__ = ["SILENT_S", "Engine", "Mode", "Source", "warm"]
 
@@ -37,6 +40,9 @@ _STATUSES: Final = ("OPEN", "CLOSED", "FALSE_POSITIVE")
 SILENT_S: Final = 60.0
 """An interface without a packet for this long is worth a word."""
 _SAMPLE_LAG_NS: Final = 2_000_000_000
+_DRAIN_S: Final = 2.0
+"""How long a capture that has ended may take to be read to its end."""
+_LOSSES: Final = ("received", "kernel_drops", "interface_drops", "queue_drops")
 
 
 class Source(Protocol):
@@ -101,9 +107,13 @@ class Engine:
             run=f"{time.time_ns() // 1_000_000:x}",
             background=mode != "replay",
             interface_networks=interface_networks,
+            visibility=Visibility() if mode in ("live", "off") else None,
         )
+        self.analysis.predictor.baseline.offloads = self.offloads
         self._remedy = remedy
         self._source = source
+        self._ended: list[Capture] = []  # to be read to their end
+        self._ended_sums = dict.fromkeys(_LOSSES, 0)
         self._source_lock = threading.Lock()
         self._stopping = threading.Event()
         self._ready = threading.Event()
@@ -113,6 +123,7 @@ class Engine:
         self._failure: str | None = None
         self._error: AppError | None = None
         self._started = time.time()
+        self._expect_copies(source)
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -191,6 +202,10 @@ class Engine:
             self._beat = time.monotonic()
             with self._source_lock:
                 source = self._source
+                ended, self._ended = self._ended, []
+            for capture_ in ended:
+                self._drain(capture_)
+            batch = None
             if source is None:
                 self._stopping.wait(_READ_S)
             else:
@@ -199,10 +214,26 @@ class Engine:
                     self.analysis.feed(batch)
                 elif self.mode == "replay" and isinstance(source, Replay) and source.finished:
                     return
-            self.analysis.tick(self._now_ns())
+            self.analysis.tick(self._now_ns(more=batch is not None))
+        with self._source_lock:
+            source = self._source
+        if isinstance(source, Capture):
+            self._drain(source)
 
-    def _now_ns(self) -> int:
-        if self.mode == "replay":
+    def _drain(self, source: Capture) -> None:
+        """What a stopped capture has queued is judged as well."""
+        deadline_s = time.monotonic() + _DRAIN_S
+        while time.monotonic() < deadline_s:
+            batch = source.read(0.0)
+            if batch is None:
+                return
+            self.analysis.feed(batch)
+            self.analysis.tick(self.analysis.last_ns)
+
+    def _now_ns(self, *, more: bool) -> int:
+        """What time it is; more: whether packets came, and others may wait behind them."""
+        if self.mode == "replay" or (more and self.mode != "sample"):
+            # By the clock, a queue that has grown long would end flows whose packets are in it.
             return self.analysis.last_ns
         now_ns = time.time_ns()
         # The head of the sample traffic is read ahead of its own clock.
@@ -214,14 +245,14 @@ class Engine:
 
     # --- the source -----------------------------------------------------------------------------
 
-    def start_capture(self, interface: str, bpf_filter: str) -> None:
-        """Watch another interface; CaptureError where it can't be, and the old one stays."""
+    def start_capture(self, interfaces: Sequence[str], bpf_filter: str) -> None:
+        """Watch other interfaces; CaptureError where they can't be, and the old ones stay."""
         if self.mode in ("replay", "sample"):
             # Its time is not ours, and what it shows must not mix with a real network.
             raise CaptureError(
                 self._remedy or "A recording is played here. Start `serve` to watch an interface."
             )
-        fresh = Capture(interface, bpf_filter=bpf_filter, snaplen=self.settings.SNAPLEN)
+        fresh = Capture(interfaces, bpf_filter=bpf_filter, snaplen=self.settings.SNAPLEN)
         fresh.start()
         self._replace(fresh)
 
@@ -231,8 +262,30 @@ class Engine:
     def _replace(self, source: Source | None) -> None:
         with self._source_lock:
             old, self._source = self._source, source
-        if old is not None:
-            old.stop()
+        self._expect_copies(source)
+        if source is not None and self.analysis.visibility is not None:
+            self.analysis.visibility.reset()
+        if not isinstance(old, Capture):
+            return
+        old.stop()
+        status = old.status()
+        with self._source_lock:
+            self._ended.append(old)
+            for name in _LOSSES:
+                self._ended_sums[name] += getattr(status, name)
+
+    def _expect_copies(self, source: Source | None) -> None:
+        several = isinstance(source, Capture) and len(source.interfaces) > 1
+        if hasattr(self.analysis.decoder, "watch_several"):
+            self.analysis.decoder.watch_several(several)
+
+    def offloads(self) -> dict[str, list[str]]:
+        """Interface -> the offloads that are on, for those that are captured."""
+        with self._source_lock:
+            source = self._source
+        if not isinstance(source, Capture):
+            return {}
+        return {part.name: list(part.offloads.on) for part in source.status().interfaces}
 
     # --- what is told ---------------------------------------------------------------------------
 
@@ -260,10 +313,11 @@ class Engine:
             **counters,
             "state": state,
             "interface": status.interface if status else None,
-            "friendly": status.interface if status else None,
+            "friendly": status.friendly if status else None,
             "since": status.since if status else None,
-            "kernel_drops": (status.kernel_drops + status.interface_drops) if status else 0,
-            "queue_drops": status.queue_drops if status else 0,
+            **self._sums(status),
+            "interfaces": [asdict(part) for part in status.interfaces] if status else [],
+            "devices": self._devices(state),
             "packets_per_s": traffic.series("packets_per_s", points=2)["now"],
             "bits_per_s": traffic.series("bits_per_s", points=2)["now"],
             "last_packet_age_s": age_s,
@@ -271,6 +325,18 @@ class Engine:
         }
         told["sentence"] = self._sentence(state, status, age_s)
         return told
+
+    def _sums(self, status: CaptureStatus | None) -> dict[str, int]:
+        """Received and lost frames since the program started, captures that ended included."""
+        with self._source_lock:
+            sums = dict(self._ended_sums)
+        for name in _LOSSES if status else ():
+            sums[name] += getattr(status, name)
+        return sums
+
+    def _devices(self, state: str) -> dict[str, Any] | None:
+        visibility = self.analysis.visibility
+        return visibility.told() if visibility is not None and state == "capturing" else None
 
     def _state(self, status: CaptureStatus | None) -> str:
         if not self._ready.is_set():
@@ -282,7 +348,7 @@ class Engine:
         return status.state if status else "off"
 
     def _sentence(self, state: str, status: CaptureStatus | None, age_s: float | None) -> str:
-        name = status.interface if status else ""
+        name = status.friendly if status else ""
         if state == "preparing":
             return "Getting ready. The capture opens in a few seconds."
         if self._failure is not None:
@@ -351,6 +417,26 @@ class Engine:
         ]
         if self._failure is not None:
             told.append(self._failure)
+        told += self._capture_notices()
+        return told
+
+    def _capture_notices(self) -> list[str]:
+        """An interface that is gone while others go on, and offloads that changed."""
+        with self._source_lock:
+            source = self._source
+        if not isinstance(source, Capture):
+            return []
+        status = source.status()
+        told = [status.error] if status.error and status.state == "capturing" else []
+        learned = self.analysis.predictor.baseline.learned_with
+        for part in status.interfaces:
+            before = learned.get(part.name)
+            if before is not None and before != list(part.offloads.on):
+                told.append(
+                    f"The live model learned from {part.name} with {_in_words(before)}, which now "
+                    f"has {_in_words(part.offloads.on)}: normal traffic looks different since. "
+                    "Let it learn anew."
+                )
         return told
 
     def interfaces(self) -> list[Interface]:
@@ -378,7 +464,18 @@ class Engine:
             "store": store,
             "capture": {
                 name: status[name]
-                for name in ("state", "interface", "kernel_drops", "queue_drops", "table_drops")
+                for name in (
+                    "state",
+                    "interface",
+                    "kernel_drops",
+                    "interface_drops",
+                    "queue_drops",
+                    "table_drops",
+                )
             },
             "notices": self.notices(),
         }
+
+
+def _in_words(offloads: Sequence[str]) -> str:
+    return ", ".join(name.upper() for name in offloads) or "no offload"

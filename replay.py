@@ -74,6 +74,7 @@ class Replay:
         return CaptureStatus(
             state="off" if self.finished else "capturing",
             interface=self._name,
+            friendly=self._name,
             since=self._since,
             received=self._received,
             kernel_drops=0,

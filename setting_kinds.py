@@ -16,6 +16,7 @@ __all__ = [
     "a_number",
     "a_path",
     "a_text",
+    "names",
     "networks",
     "one_line",
 ]
@@ -73,6 +74,13 @@ def _converted(kind: type[Value], raw: object) -> Value:
     if kind is int and isinstance(raw, float):
         raise ValueError("it is not a whole number")
     return int(raw) if kind is int else float(raw)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The names of a comma list, each once; ValueError for control characters."""
+    one_line(text)
+    entries = (entry.strip() for entry in text.split(","))
+    return tuple(dict.fromkeys(entry for entry in entries if entry))
 
 
 def networks(text: str) -> tuple[Network, ...]:

@@ -32,6 +32,7 @@ from setting_kinds import (
     a_number,
     a_path,
     a_text,
+    names,
     networks,
     one_line,
 )
@@ -66,10 +67,10 @@ class Settings:
     INTERFACE: Annotated[
         str,
         a_text(
-            "The interface to watch, by the name that `check` lists. Empty: the one with the "
-            "default route.",
-            "a name",
-            one_line,
+            "The interface to watch, by the name that `check` lists, or several: `eth0, wlan0`. "
+            "Empty: the one with the default route.",
+            "a name, or a comma list of names",
+            names,
         ),
     ] = ""
     FILTER: Annotated[
@@ -192,6 +193,11 @@ class Settings:
     def path(self, name: str) -> Path:
         """The path setting of that name, absolute."""
         return ROOT / str(getattr(self, name))
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        """INTERFACE, parsed; empty means automatic."""
+        return names(self.INTERFACE)
 
     @property
     def local_networks(self) -> tuple[Network, ...]:

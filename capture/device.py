@@ -110,7 +110,7 @@ class PcapSource:
             self._device.setfilter(bpf_filter)
         except Scapy_Exception as error:
             raise CaptureError(
-                f"The filter {bpf_filter!r} is not one libpcap understands: "
+                f"The filter {bpf_filter!r} is not one libpcap understands on {self._interface}: "
                 f"{libpcap.error_text(self._handle)}."
             ) from error
 

@@ -1,8 +1,8 @@
-"""A live capture: the frames of one interface, in a thread of its own, until it is stopped.
+"""One interface, captured in a thread of its own until it is stopped.
 
-libpcap (or, on Linux without it, the kernel's packet ring) -> FrameBuffer -> bounded queue ->
-`Capture.read`. Nothing is lost silently: what the interface, the kernel's buffer and our queue
-could not take is counted apart.
+libpcap (or, on Linux without it, the kernel's packet ring) -> FrameBuffer -> the queue that all
+interfaces of a capture share (capture/several.py). Nothing is lost silently: what the interface,
+the kernel's buffer and the queue could not take is counted apart.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import logging
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
@@ -22,13 +21,23 @@ from capture import libpcap
 from capture.buffer import FrameBuffer
 from capture.network_interfaces import (
     capture_remedy,
+    friendly_name,
     interface_trouble,
     known_interfaces,
     remedy_command,
 )
+from capture.offloads import Offloads, longest_frame, read_offloads
 from errors import CaptureError
 
-__all__ = ["Capture", "CaptureState", "CaptureStatus", "FrameSource", "open_source", "warm"]
+__all__ = [
+    "CaptureState",
+    "FrameSource",
+    "InterfaceCapture",
+    "InterfaceStatus",
+    "SourceOpener",
+    "open_source",
+    "warm",
+]
 
 _log = logging.getLogger("secureflux.capture")
 
@@ -38,12 +47,12 @@ CaptureState: TypeAlias = Literal["off", "capturing", "trouble"]
 # the fixed cost of a compiled call counts; beyond, the page lags.
 _BATCH_FRAMES: Final = 4096
 _BATCH_AGE_S: Final = 0.1
-# The queue's other bound, beside its number of batches: bytes of frames.
-_QUEUE_BYTES: Final = 64 << 20
 _RETRY_S: Final = 1.0
 _LOOK_S: Final = 1.0
 _STOP_S: Final = 3.0
 _COUNTER_SPAN: Final = 1 << 32
+# Scapy keeps one list of interfaces, and reads it anew at each opening.
+_opening = threading.Lock()
 
 
 class FrameSource(Protocol):
@@ -62,11 +71,12 @@ SourceOpener: TypeAlias = Callable[[str, str, int, int], FrameSource]
 
 
 @dataclass(frozen=True, slots=True)
-class CaptureStatus:
-    """How a capture stands.
+class InterfaceStatus:
+    """How the capture of one interface stands.
 
-    since: epoch seconds at which `state` began, None before the first start.
-    received: frames taken from the kernel, those that our full queue then dropped included.
+    friendly: what people call it. since: epoch seconds at which `state` began, None before the
+        first start.
+    received: frames taken from the kernel, those that a full queue then dropped included.
     kernel_drops, interface_drops, queue_drops: frames lost to the kernel's full buffer, by the
         interface, by our full queue.
     error: in "trouble", one sentence that says why.
@@ -75,8 +85,9 @@ class CaptureStatus:
     beat_s: time.monotonic() of the thread's last round; older than a few seconds = stuck.
     """
 
+    name: str
+    friendly: str
     state: CaptureState
-    interface: str
     since: float | None
     received: int
     kernel_drops: int
@@ -86,77 +97,50 @@ class CaptureStatus:
     gaps: int
     gap_s: float
     beat_s: float
+    offloads: Offloads
 
 
 def open_source(interface: str, bpf_filter: str, snaplen: int, frames: int) -> FrameSource:
     """The best source this system has. Raises CaptureError."""
-    if libpcap.library() is not None:
-        from capture.device import PcapSource
+    with _opening:
+        if libpcap.library() is not None:
+            from capture.device import PcapSource
 
-        return PcapSource(interface, bpf_filter, snaplen, frames)
-    if sys.platform.startswith("linux"):
-        from capture.ring import RingSource
+            return PcapSource(interface, bpf_filter, snaplen, frames)
+        if sys.platform.startswith("linux"):
+            from capture.ring import RingSource
 
-        return RingSource(interface, bpf_filter, snaplen, frames)
+            return RingSource(interface, bpf_filter, snaplen, frames)
     raise CaptureError(
         capture_remedy(interface) or f"Capturing on {interface} needs libpcap: install it.",
         remedy=remedy_command(),
     )
 
 
-class _Queue:
-    """Batches waiting for the reader, bounded by number and by bytes."""
-
-    def __init__(self, batches: int) -> None:
-        self._limit = batches
-        self._batches: deque[FrameBatch] = deque()
-        self._bytes = 0
-        self._filled = threading.Condition()
-
-    def put(self, batch: FrameBatch) -> bool:
-        """False where the queue is full: the batch is not taken."""
-        size = batch.data.nbytes
-        with self._filled:
-            full = len(self._batches) >= self._limit
-            if full or (self._batches and self._bytes + size > _QUEUE_BYTES):
-                return False
-            self._batches.append(batch)
-            self._bytes += size
-            self._filled.notify()
-        return True
-
-    def get(self, timeout_s: float) -> FrameBatch | None:
-        with self._filled:
-            if not self._filled.wait_for(lambda: self._batches, timeout_s):
-                return None
-            batch = self._batches.popleft()
-            self._bytes -= batch.data.nbytes
-        return batch
-
-
-class Capture:
-    """Captures one interface from `start` to `stop`; `read` gives the frames.
+class InterfaceCapture:
+    """Captures one interface from `start` to `stop`.
 
     When the interface goes down or away, the state is "trouble" and the thread opens it again by
     itself as soon as it is back. bpf_filter: libpcap's filter language; "" lets all through.
-    snaplen: bytes kept of a frame. queue_batches: batches that may wait for the reader (64 MiB
-    at most); further ones are dropped and counted. opener: what opens the interface.
+    snaplen: bytes kept of a frame. put: takes a batch, or answers False and the batch is dropped
+    and counted. opener: what opens the interface.
     """
 
     def __init__(
         self,
         interface: str,
         *,
-        bpf_filter: str = "",
-        snaplen: int = 512,
-        queue_batches: int = 256,
+        bpf_filter: str,
+        snaplen: int,
+        put: Callable[[FrameBatch], bool],
         opener: SourceOpener = open_source,
     ) -> None:
         self.interface = interface
         self._filter = bpf_filter
         self._snaplen = snaplen
+        self._put = put
         self._opener = opener
-        self._queue = _Queue(queue_batches)
+        self._friendly = friendly_name(interface)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         # Everything below belongs to the capture thread; `status` reads single values of it.
@@ -170,26 +154,20 @@ class Capture:
         self._gap_s = 0.0
         self._gap_began_s: float | None = None
         self._beat_s = time.monotonic()
+        self._longest_frame = 0
+        self._long_frames = 0
+        self._offloads = read_offloads(interface)
 
     def start(self) -> None:
         """Open the interface and begin.
 
-        Raises CaptureError for an unknown interface (naming those there are), a wrong filter and
-        a missing right. An interface that is merely down is waited for, in state "trouble".
+        Raises CaptureError for a wrong filter and a missing right. An interface that is merely
+        down is waited for, in state "trouble".
         """
         if self._thread is not None and self._thread.is_alive():
             return
-        if "\0" in self._filter:  # where libpcap's text would end
-            raise CaptureError(f"The filter {self._filter!r} holds a character that none may hold.")
-        known = known_interfaces()
-        if sys.platform != "win32" and self.interface not in known:
-            raise CaptureError(
-                f"There is no interface named {self.interface!r}. "
-                f"This machine has: {', '.join(known)}."
-            )
-        warm()  # at once where it is done: nothing compiles while frames wait
         self._stop.clear()
-        self._watched = self.interface in known
+        self._watched = self.interface in known_interfaces()
         source = None
         trouble = interface_trouble(self.interface) if self._watched else None
         if trouble:
@@ -201,25 +179,23 @@ class Capture:
         )
         self._thread.start()
 
-    def read(self, timeout_s: float) -> FrameBatch | None:
-        """The next batch in order of capture; None if none came in time.
-
-        After `stop` the batches still queued can be read.
-        """
-        return self._queue.get(timeout_s)
+    def ask_to_stop(self) -> None:
+        """Let the thread end; `stop` waits for it."""
+        self._stop.set()
 
     def stop(self) -> None:
-        """End the capture; returns within a second, with the last frames queued."""
-        self._stop.set()
+        """End the capture; returns within a second, with the last frames handed over."""
+        self.ask_to_stop()
         if self._thread is not None:
             self._thread.join(_STOP_S)
 
-    def status(self) -> CaptureStatus:
+    def status(self) -> InterfaceStatus:
         state, since, error = self._state
         began_s = self._gap_began_s
-        return CaptureStatus(
+        return InterfaceStatus(
+            name=self.interface,
+            friendly=self._friendly,
             state=state,
-            interface=self.interface,
             since=since,
             received=self._received,
             kernel_drops=self._drops[0],
@@ -229,6 +205,7 @@ class Capture:
             gaps=self._gaps,
             gap_s=self._gap_s + (time.monotonic() - began_s if began_s is not None else 0.0),
             beat_s=self._beat_s,
+            offloads=self._offloads,
         )
 
     def _run(self, source: FrameSource | None) -> None:
@@ -276,15 +253,27 @@ class Capture:
 
     def _hand_over(self, source: FrameSource) -> None:
         batch = source.buffer.take(source.link_type, self.interface)
-        if not self._queue.put(batch):
+        if self._longest_frame:
+            self._long_frames += int((batch.length > self._longest_frame).sum())
+        if not self._put(batch):
             self._queue_drops += len(batch)
 
     def _look(self, source: FrameSource) -> None:
-        """Once a second: the counters of lost frames, and whether the interface still lives."""
+        """Once a second: lost frames, offloads, and whether the interface still lives."""
         self._count_drops(source)
+        self._look_at_offloads()
         trouble = interface_trouble(self.interface) if self._watched else None
         if trouble:
             raise CaptureError(trouble)
+
+    def _look_at_offloads(self) -> None:
+        offloads = read_offloads(self.interface, self._long_frames)
+        self._longest_frame = longest_frame(self.interface)
+        if offloads.on != self._offloads.on:
+            # What was counted came by the old way, and so does what still waits in the kernel.
+            self._long_frames = self._longest_frame = 0
+            offloads = read_offloads(self.interface)
+        self._offloads = offloads
 
     def _count_drops(self, source: FrameSource) -> None:
         drops = (*source.drops(), source.buffer.lost)
@@ -295,6 +284,7 @@ class Capture:
     def _open(self) -> FrameSource:
         source = self._opener(self.interface, self._filter, self._snaplen, _BATCH_FRAMES)
         self._last_drops = (0, 0, 0)
+        self._longest_frame = longest_frame(self.interface)
         self._end_gap()
         self._state = ("capturing", time.time(), None)
         _log.info("capturing on %s", self.interface)

@@ -23,9 +23,11 @@ __all__ = [
     "Interface",
     "capture_remedy",
     "default_interface",
+    "friendly_name",
     "interface_to_watch",
     "interface_trouble",
     "interfaces",
+    "is_loopback",
     "known_interfaces",
     "own_networks",
     "remedy_command",
@@ -33,6 +35,7 @@ __all__ = [
 
 _LINUX: Final = sys.platform.startswith("linux")
 _WINDOWS: Final = sys.platform == "win32"
+_ARPHRD_LOOPBACK: Final = "772"  # of linux/if_arp.h
 _ROUTE_UP: Final = 0x1  # RTF_UP of linux/route.h
 # A traffic figure older than this says nothing about "now": it is taken afresh.
 _STALE_S: Final = 5.0
@@ -110,13 +113,13 @@ def interfaces() -> list[Interface]:
             for entry in addresses.get(name, [])
             if entry.family in (socket.AF_INET, socket.AF_INET6)
         )
-        loopback = "loopback" in name.lower() or any(
+        loopback = is_loopback(name) or any(
             address == "::1" or address.startswith("127.") for _, address in plain
         )
         found.append(
             Interface(
                 name=name,
-                friendly=_friendly(name, loopback=loopback),
+                friendly=friendly_name(name),
                 addresses=tuple(address for _, address in plain),
                 up=name in stats and bool(stats[name].isup),
                 loopback=loopback,
@@ -153,12 +156,12 @@ def _network(address: str, netmask: str | None) -> str | None:
         return None
 
 
-def _friendly(name: str, *, loopback: bool) -> str:
+def friendly_name(name: str) -> str:
     """What people call it: on Linux by its kind, elsewhere the name says it ("Wi-Fi", "en0")."""
     if not _LINUX:
         return name
     folder = Path("/sys/class/net") / name
-    if loopback:
+    if is_loopback(name):
         kind = "This machine itself"
     elif (folder / "wireless").exists():
         kind = "Wi-Fi"
@@ -171,6 +174,17 @@ def _friendly(name: str, *, loopback: bool) -> str:
     else:
         kind = "Virtual"
     return f"{kind} ({name})"
+
+
+def is_loopback(name: str) -> bool:
+    """Whether only this machine hears what is sent there."""
+    if _LINUX:
+        try:
+            kind = (Path("/sys/class/net") / name / "type").read_text().strip()
+        except (OSError, ValueError):  # gone, no /sys, or a name that is none
+            return name == "lo"
+        return kind == _ARPHRD_LOOPBACK
+    return "loopback" in name.lower() or name == "lo0"
 
 
 def interface_to_watch() -> str | None:

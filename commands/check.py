@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from capture import capture_remedy, interface_to_watch, interfaces
+from capture import capture_remedy, interface_to_watch, interfaces, read_offloads
 from errors import AppError
 from settings import ROOT, Settings
 
@@ -41,7 +41,7 @@ Answer = tuple[bool, str]
 
 def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("check", parents=parents, help="what works here and what does not")
-    parser.add_argument("--interface", metavar="IF", help="the interface to watch")
+    parser.add_argument("--interface", metavar="IF", help="the interface to watch, or several: a,b")
     parser.add_argument("--port", metavar="P", help="port of the pages (default 5000)")
     parser.set_defaults(run=run)
 
@@ -52,6 +52,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         ("Packages", _packages),
         ("Interfaces", _interfaces),
         ("Capture right", _capture),
+        ("Offloads", _offloads),
         ("Disk", _disk),
         ("Clock", _clock),
         ("Models", _models),
@@ -97,11 +98,24 @@ def _interfaces(settings: Settings) -> Answer:
 
 
 def _capture(settings: Settings) -> Answer:
-    interface = settings.INTERFACE or interface_to_watch()
-    if interface is None:
+    chosen = _chosen(settings)
+    if not chosen:
         return False, "no interface is up; connect one, or name it with --interface IF."
-    remedy = capture_remedy(interface)
-    return remedy is None, remedy or f"{interface} may be captured."
+    unknown = [name for name in chosen if name not in {one.name for one in interfaces()}]
+    if unknown:
+        return False, f"there is no interface named {', '.join(unknown)}; see the list above."
+    remedy = capture_remedy(", ".join(chosen))
+    return remedy is None, remedy or f"{', '.join(chosen)} may be captured."
+
+
+def _offloads(settings: Settings) -> Answer:
+    """No fault: most computers have some, and only the owner can weigh them."""
+    told = [read_offloads(name).sentence for name in _chosen(settings)]
+    return True, " ".join(filter(None, told)) or "none that changes packets is on."
+
+
+def _chosen(settings: Settings) -> tuple[str, ...]:
+    return settings.interfaces or tuple(filter(None, [interface_to_watch()]))
 
 
 def _disk(settings: Settings) -> Answer:

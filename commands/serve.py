@@ -42,7 +42,7 @@ def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     serve = commands.add_parser(
         "serve", parents=parents, help="watch an interface and serve the pages (the default)"
     )
-    serve.add_argument("--interface", metavar="IF", help="the interface to watch")
+    serve.add_argument("--interface", metavar="IF", help="the interface to watch, or several: a,b")
     serve.add_argument("--filter", metavar="BPF", help="only packets that match this BPF filter")
     serve.add_argument("--host", metavar="H", help="address of the pages (default 127.0.0.1)")
     serve.add_argument("--port", metavar="P", help="port of the pages (default 5000)")
@@ -70,27 +70,28 @@ def run_serve(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def build_live(settings: Settings, *, capture: bool = True) -> Engine:
-    """The engine that watches the chosen interface, not started yet.
+    """The engine that watches the chosen interfaces, not started yet.
 
     Where nothing may be captured it plays the sample traffic, in a data directory of its own.
     """
     if not capture:
         return _engine(settings, None, "off", None)
-    interface = settings.INTERFACE or interface_to_watch()
-    if interface is None:
+    interfaces = settings.interfaces or tuple(filter(None, [interface_to_watch()]))
+    if not interfaces:
         _say("[i] No network interface is up; nothing is captured until one is chosen on /live.")
         return _engine(settings, None, "live", None)
-    remedy = capture_remedy(interface)
+    named = ", ".join(interfaces)
+    remedy = capture_remedy(named)
     if remedy is None:
-        source = Capture(interface, bpf_filter=settings.FILTER, snaplen=settings.SNAPLEN)
+        source = Capture(interfaces, bpf_filter=settings.FILTER, snaplen=settings.SNAPLEN)
         try:
             source.start()
         except CaptureError as error:
-            if settings.INTERFACE:  # what was asked for is wrong: no sample in its place
+            if settings.interfaces:  # what was asked for is wrong: no sample in its place
                 raise
             remedy = str(error)
         else:
-            _say(f"[i] Packet capture thread started ({interface})")
+            _say(f"[i] Packet capture thread started ({named})")
             return _engine(settings, source, "live", None)
     print(f"secureflux: {remedy}", file=sys.stderr)  # noqa: T201
     _say("[i] Sample traffic plays meanwhile; what it shows was recorded in a lab.")
@@ -264,7 +265,7 @@ def _summary(
         "first_time": analysis.first_ns / 1e9,
         "last_time": analysis.last_ns / 1e9,
         "unread": counters["unread"],
-        "dropped": {"kernel": 0, "queue": 0, "table": counters["table_drops"]},
+        "dropped": {"kernel": 0, "interface": 0, "queue": 0, "table": counters["table_drops"]},
         "damage": source.damages,
         "flows": counters["flows_ended"],
         "verdicts": analysis.verdicts,

@@ -94,7 +94,8 @@ class Baseline:
 
     folder: LIVE_MODEL_PATH. alpha, weight: the model's share of the false-alarm budget.
     background: train in a thread of low priority; otherwise at once, where a file is replayed.
-    Times are packet time, epoch seconds.
+    Times are packet time, epoch seconds. offloads: asked at each training what was joined or cut
+    on which interface, because it changes what is normal.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Baseline:
         self._alpha = alpha
         self._weight = weight
         self._background = background
+        self.offloads: Callable[[], dict[str, list[str]]] = dict
         # Held only for memory and the buffer's file, so that judging never waits long for it ...
         self._lock = threading.RLock()
         # ... and this one for what serves, while versions are written or changed.
@@ -269,6 +271,13 @@ class Baseline:
                 "sentence": self._sentence(collected, serving),
             }
 
+    @property
+    def learned_with(self) -> dict[str, list[str]]:
+        """The offloads of each interface when the serving version was trained."""
+        with self._lock:
+            serving = self._versions.serving
+        return dict(serving.get("offloads") or {}) if serving else {}
+
     def _sentence(self, collected: int, serving: dict[str, Any] | None) -> str:
         if self._training:
             return "The live model is learning from this network's normal flows."
@@ -324,7 +333,10 @@ class Baseline:
                 fitted,
                 weight=self._weight,
                 alpha=self._alpha,
-                told=_told(lesson, fitted.model, time.monotonic() - started),
+                told={
+                    **_told(lesson, fitted.model, time.monotonic() - started),
+                    "offloads": self.offloads(),
+                },
             )
             self._take_over(model, lesson)
         except (AppError, OSError, ValueError, ArithmeticError, MemoryError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from flask import Blueprint, Response, jsonify, render_template
 from pydantic import Field
@@ -26,8 +26,12 @@ class FlowQuery(Query):
     dst: str | None = Field(default=None, max_length=100, description="part of the destination")
 
 
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+MOST_INTERFACES: Final = 16
+
+
 class CaptureChoice(Body):
-    interface: str = Field(min_length=1, max_length=200)
+    interface: Name | Annotated[list[Name], Field(min_length=1, max_length=MOST_INTERFACES)]
     filter: str = Field(default="", max_length=1000)
 
 
@@ -95,11 +99,12 @@ def interfaces() -> Response:
     "/api/capture/start",
     method="POST",
     body=CaptureChoice,
-    summary="Watch an interface",
+    summary="Watch an interface, or a list of them",
     errors=(400, 403, 409),
 )
 def start_capture(body: CaptureChoice) -> dict[str, Any]:
-    engine().start_capture(body.interface, body.filter)
+    chosen = [body.interface] if isinstance(body.interface, str) else body.interface
+    engine().start_capture(chosen, body.filter)
     return {"status": "success", "capture": engine().capture_status()}
 
 

@@ -16,6 +16,7 @@ import pytest
 import capture
 from capture import network_interfaces
 from capture.buffer import FrameBuffer
+from capture.live import InterfaceCapture
 from errors import CaptureError
 from tests.captures import START_NS
 
@@ -122,7 +123,9 @@ def test_trouble_is_told_and_mended_and_the_gap_counted() -> None:
 
 
 def test_counters_that_wrap_go_on() -> None:
-    live = capture.Capture(loopback(), opener=Script())
+    live = InterfaceCapture(
+        loopback(), bpf_filter="", snaplen=64, put=lambda batch: True, opener=Script()
+    )
     source = ScriptedSource(Script(), [1], FrameBuffer(2, 64))
     live._count_drops(source)
     source.steps.clear()

@@ -43,7 +43,7 @@ ROOMS = {
     "alerts": Room("alerts", "store waf_rules"),
     "flow_log": Room("flow_log", "features ml store"),
     "engine": Room(
-        "engine analysis replay summary traffic resource_usage",
+        "engine analysis replay summary traffic visibility resource_usage",
         "settings store capture packets flow_tracker ml predict patterns alerts flow_log",
     ),
     "routes": Room("routes", "engine"),

@@ -109,7 +109,7 @@ def test_unknown_environment_name_is_told(config: Path) -> None:
         ("QUIET_SECONDS", "nan", "a number from 0.5 to 3600 s"),
         ("QUIET_SECONDS", "inf", "a number from 0.5 to 3600 s"),
         ("LOCAL_NETWORKS", "10.0.0.0/8, 10.0.0.300", "a comma list of addresses or networks"),
-        ("INTERFACE", 5, "a name"),
+        ("INTERFACE", 5, "a name, or a comma list of names"),
         ("INTERFACE", "eth0\n", "a name"),
         ("FILTER", "tcp\x00", "a BPF expression on one line"),
         ("HOST", "", "an address or a host name"),
