@@ -1,11 +1,13 @@
 """Where captured frames land: one block of memory that compiled code fills, frame by frame.
 
-libpcap calls `callback()` once a frame, for a live interface and for a file alike; where libpcap
-is missing on Linux, `walk_block` reads the kernel's packet ring. Both store a frame by the same
-few lines. The block is one int64 array, so that its address alone is all a callback needs:
+libpcap calls `callback()` once a frame of a live interface; where libpcap is missing on Linux,
+`walk_block` reads the kernel's packet ring; files are walked by capture/records.py. All store a
+frame by the same few lines. The block is one int64 array, so that its address alone is all a
+callback needs:
 
     words[0 : 16]       the state below
-    then                offset, time_ns (int64 each), captured, length (int32 each), data (uint8)
+    then                offset, time_ns (int64 each), captured, length, link_type (int32 each),
+                        data (uint8)
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from batches import FrameBatch
 from compiled import Int, compiled
 
-__all__ = ["LATEST_NS", "FrameBuffer", "callback", "walk_block", "warm"]
+__all__ = ["LATEST_NS", "FrameBuffer", "callback", "is_full", "store", "walk_block", "warm"]
 
 _STATE_WORDS: Final = 16
 _TOTAL: Final = 0  # words of the whole block
@@ -63,7 +65,14 @@ _OUTGOING: Final = 4
 
 
 @compiled
-def _store(
+def is_full(words: NDArray[np.int64]) -> bool:
+    """Whether the next frame might not fit."""
+    no_frame = words[_COUNT] >= words[_FRAMES]
+    return bool(no_frame or words[_USED] + words[_SNAPLEN] > words[_BYTES])
+
+
+@compiled
+def store(
     words: NDArray[np.int64],
     source: NDArray[np.uint8],
     start: Int,
@@ -71,17 +80,19 @@ def _store(
     length: Int,
     time_ns: Int,
     tag: Int,
+    link_type: Int,
 ) -> None:
     """Append source[start : start + captured]; a VLAN tag >= 0 goes in behind the addresses."""
     count = words[_COUNT]
     used = words[_USED]
     frames = words[_FRAMES]
     snaplen = words[_SNAPLEN]
-    if count >= frames or used + snaplen > words[_BYTES]:
+    if is_full(words):
         words[_LOST] += 1
         return
-    columns = words[_STATE_WORDS + 2 * frames : _STATE_WORDS + 3 * frames].view(np.int32)
-    data = words[_STATE_WORDS + 3 * frames :].view(np.uint8)
+    data_begin = _STATE_WORDS + 3 * frames + frames // 2
+    columns = words[_STATE_WORDS + 2 * frames : data_begin].view(np.int32)
+    data = words[data_begin:].view(np.uint8)
     kept = np.int64(0)
     begin = start
     if tag >= 0 and captured >= 12:
@@ -105,6 +116,7 @@ def _store(
     words[_STATE_WORDS + frames + count] = min(max(time_ns, np.int64(0)), np.int64(LATEST_NS))
     columns[count] = kept
     columns[frames + count] = min(max(length, kept), np.int64(0x7FFFFFFF))
+    columns[2 * frames + count] = link_type
     words[_COUNT] = count + 1
     words[_USED] = used + kept
 
@@ -131,7 +143,7 @@ def _on_frame(user: Any, header: Any, frame: Any) -> None:
     captured = np.int64(fields[place]) & 0xFFFFFFFF
     length = np.int64(fields[place + 1]) & 0xFFFFFFFF
     source = carray(frame, captured)  # type: ignore[call-overload]
-    _store(words, source, np.int64(0), captured, length, time_ns, np.int64(-1))
+    store(words, source, np.int64(0), captured, length, time_ns, np.int64(-1), np.int64(-1))
 
 
 @cache
@@ -177,7 +189,7 @@ def walk_block(words: NDArray[np.int64], block: NDArray[np.uint8]) -> Int:
         left = _little_endian(block, np.int64(_BLOCK_FRAMES), np.int64(4))
     end = np.int64(len(block))
     while left > 0 and place + _RING_PACKET_TYPE < end:
-        if words[_COUNT] >= words[_FRAMES] or words[_USED] + words[_SNAPLEN] > words[_BYTES]:
+        if is_full(words):
             words[_RING_PLACE] = place
             words[_RING_LEFT] = left
             return np.int64(left)
@@ -196,7 +208,7 @@ def walk_block(words: NDArray[np.int64], block: NDArray[np.uint8]) -> Int:
                 block, place + _RING_SEC, np.int64(4)
             ) * 1_000_000_000 + _little_endian(block, place + _RING_NSEC, np.int64(4))
             length = _little_endian(block, place + _RING_LENGTH, np.int64(4))
-            _store(words, block, start, captured, length, time_ns, tag)
+            store(words, block, start, captured, length, time_ns, tag, np.int64(-1))
         left -= 1
         place += _little_endian(block, place + _RING_NEXT, np.int64(4))
     words[_RING_PLACE] = 0
@@ -215,7 +227,8 @@ class FrameBuffer:
         frames += frames % 2
         n_bytes = max(snaplen, min(frames * snaplen, _MAX_BYTES))
         n_bytes += -n_bytes % 8
-        self.words = np.zeros(_STATE_WORDS + 3 * frames + n_bytes // 8, np.int64)
+        data_begin = _STATE_WORDS + 3 * frames + frames // 2
+        self.words = np.zeros(data_begin + n_bytes // 8, np.int64)
         words = self.words
         words[_TOTAL] = len(words)
         words[_FRAMES] = frames
@@ -224,10 +237,9 @@ class FrameBuffer:
         words[_SKIP_OUTGOING] = skip_outgoing
         self._offset = words[_STATE_WORDS : _STATE_WORDS + frames]
         self._time_ns = words[_STATE_WORDS + frames : _STATE_WORDS + 2 * frames]
-        columns = words[_STATE_WORDS + 2 * frames : _STATE_WORDS + 3 * frames].view(np.int32)
-        self._captured = columns[:frames]
-        self._length = columns[frames:]
-        self._data = words[_STATE_WORDS + 3 * frames :].view(np.uint8)
+        columns = words[_STATE_WORDS + 2 * frames : data_begin].view(np.int32)
+        self._captured, self._length, self._link_type = columns.reshape(3, frames)
+        self._data = words[data_begin:].view(np.uint8)
 
     def set_header(self, *, caplen_word: int, time_scale: int) -> None:
         """How this system's pcap_pkthdr looks (see `_on_frame`) and its unit of time, ns."""
@@ -250,8 +262,8 @@ class FrameBuffer:
         return int(self.words[_LOST])
 
     def append(self, frame: NDArray[np.uint8], length: int, time_ns: int) -> None:
-        """Store one frame from Python (the readers that have no callback); needs `room`."""
-        _store(
+        """Store one frame from Python (sources without a callback); needs `room`."""
+        store(
             self.words,
             frame,
             np.int64(0),
@@ -259,17 +271,22 @@ class FrameBuffer:
             np.int64(length),
             np.int64(time_ns),
             np.int64(-1),
+            np.int64(-1),
         )
 
-    def take(self, link_type: int, interface: str) -> FrameBatch:
+    def take(self, link_type: int | None, interface: str) -> FrameBatch:
+        """What has come since the last time; link_type None: each frame's as it was stored."""
         count = len(self)
+        kinds = self._link_type[:count].copy()
+        if link_type is not None:
+            kinds[:] = link_type
         batch = FrameBatch(
             self._data[: self.words[_USED]].copy(),
             self._offset[:count].copy(),
             self._captured[:count].copy(),
             self._length[:count].copy(),
             self._time_ns[:count].copy(),
-            np.full(count, link_type, np.int32),
+            kinds,
             interface,
         )
         self.words[_COUNT] = 0

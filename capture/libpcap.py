@@ -1,7 +1,7 @@
-"""The few functions of libpcap (Npcap on Windows) that capturing and file reading call.
+"""The few functions of libpcap (Npcap on Windows) that capturing calls.
 
-Bound here and not through Scapy, because a file is read without importing Scapy and because its
-binding knows neither time-stamp precision nor files from a pipe. Prototypes after pcap(3PCAP).
+Bound here and not through Scapy, because its binding knows no time-stamp precision. Prototypes
+after pcap(3PCAP).
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ __all__ = [
     "dispatch",
     "error_text",
     "library",
-    "open_file",
-    "open_stream",
     "require_library",
     "status_text",
 ]
@@ -64,7 +62,6 @@ _PROTOTYPES: Final[tuple[tuple[str, Any, tuple[Any, ...]], ...]] = (
     ("pcap_datalink", c_int, (c_void_p,)),
     ("pcap_geterr", c_char_p, (c_void_p,)),
     ("pcap_close", None, (c_void_p,)),
-    ("pcap_open_offline_with_tstamp_precision", c_void_p, (c_char_p, c_uint, c_char_p)),
 )
 
 
@@ -139,36 +136,3 @@ def dispatch(handle: int, buffer: FrameBuffer) -> int:
     return int(
         require_library().pcap_dispatch(handle, room, handler, int(buffer.words.ctypes.data))
     )
-
-
-def open_file(path: Path) -> tuple[int | None, str]:
-    """(handle, "") of a capture file with nanosecond times, or (None, libpcap's complaint)."""
-    complaint = ctypes.create_string_buffer(_ERROR_BYTES)
-    handle = require_library().pcap_open_offline_with_tstamp_precision(
-        os.fsencode(path), _NANOSECONDS, complaint
-    )
-    return handle, "" if handle else _text(complaint.value)
-
-
-def open_stream(descriptor: int) -> tuple[int | None, str]:
-    """`open_file` for the reading end of a pipe; the descriptor belongs to libpcap afterwards.
-
-    Not on Windows, where libpcap's C library is not ours and can't take our streams.
-    """
-    c_library = ctypes.CDLL(None)
-    c_library.fdopen.restype = c_void_p
-    c_library.fdopen.argtypes = (c_int, c_char_p)
-    c_library.fclose.argtypes = (c_void_p,)
-    opener = require_library().pcap_fopen_offline_with_tstamp_precision
-    opener.restype = c_void_p
-    opener.argtypes = (c_void_p, c_uint, c_char_p)
-    stream = c_library.fdopen(descriptor, b"rb")
-    if not stream:
-        os.close(descriptor)
-        return None, "the system has no more open files to give"
-    complaint = ctypes.create_string_buffer(_ERROR_BYTES)
-    handle = opener(stream, _NANOSECONDS, complaint)
-    if not handle:
-        c_library.fclose(stream)
-        return None, _text(complaint.value)
-    return handle, ""

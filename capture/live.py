@@ -17,7 +17,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from batches import FrameBatch
 from capture import buffer as frame_buffer
-from capture import libpcap
+from capture import libpcap, records
 from capture.buffer import FrameBuffer
 from capture.network_interfaces import (
     capture_remedy,
@@ -323,3 +323,4 @@ class InterfaceCapture:
 def warm() -> None:
     """Compile (or load) what runs per frame, so that no capture waits for a compiler."""
     frame_buffer.warm()
+    records.warm()

@@ -122,9 +122,9 @@ def test_one_compiled_version_of_each_function(tmp_path: Path) -> None:
     walk_block(FrameBuffer(8, 64).words, ring_block(some_frames(3)))
     path = write(tmp_path / "two.pcapng", pcapng(some_frames(30), link_types=(1, 113)))
     list(capture.read_capture(path))
-    for function in (walk_block, frame_buffer._store, frame_buffer._little_endian):
+    for function in (walk_block, frame_buffer.store, frame_buffer._little_endian):
         signatures = getattr(function, "signatures", None)
         if signatures is not None:
             # 0: loaded from the cache as a part of its caller.
             assert len(signatures) <= 1
-    assert len(getattr(frame_buffer._store, "signatures", [0])) == 1
+    assert len(getattr(walk_block, "signatures", [0])) == 1
