@@ -93,7 +93,8 @@ def test_interpreted_equals_compiled() -> None:
     for walk in (path_sums, cast(Any, path_sums).py_func):
         out = np.empty(len(x))
         places = np.empty(len(flat.roots), np.int32)
-        walk(flat.nodes, flat.missing_left, flat.paths, flat.roots, flat.steps, x, places, out)
+        split = (flat._splits, flat._thresholds, flat.missing_left)
+        walk(*split, flat.paths, flat.roots, flat.steps, x, places, out)
         results.append(out)
     assert np.array_equal(results[0], results[1])
 
