@@ -91,10 +91,16 @@ def path_sums(
 
 @compiled
 def interpolate(
-    values: Values, xs: Values, zs: Values, starts: NDArray[np.int64], out: Values
+    values: Values,
+    xs: Values,
+    zs: Values,
+    starts: NDArray[np.int64],
+    out: Values,
+    outside: NDArray[np.bool_],
 ) -> None:
     """out[i, j] = values[i, j] on the line through the knots of column j, flat outside of them.
 
+    A value that is not finite counts as 0; outside (n, k): whether one lies beyond the knots.
     xs, zs: the knots of all columns one after the other; column j has starts[j] : starts[j + 1].
     The same as numpy.interp column by column, whose calls cost 2 us each for a single row.
     """
@@ -108,6 +114,9 @@ def interpolate(
         rest = knots - (np.int64(1) << power)
         for i in range(values.shape[0]):
             x = values[i, j]
+            if not np.isfinite(x):
+                x = 0.0
+            outside[i, j] = x < xs[first] or x > xs[last]
             if x <= xs[first]:
                 out[i, j] = zs[first]
             elif x >= xs[last]:
@@ -302,7 +311,9 @@ def _float32_below(values: Values) -> NDArray[np.float32]:
 def warm() -> None:
     """Compile (or load from the cache) both loops before the first packet needs them."""
     knot = np.zeros(1)
-    interpolate(np.zeros((1, 1)), knot, knot, np.array([0, 1]), np.empty((1, 1)))
+    interpolate(
+        np.zeros((1, 1)), knot, knot, np.array([0, 1]), np.empty((1, 1)), np.empty((1, 1), bool)
+    )
     leaf = np.array([(np.inf, 0, 0)], NODE)
     Forest(
         nodes=leaf,

@@ -89,20 +89,22 @@ class QuantileNormal:
 
     def apply(self, values: Values) -> Values:
         """(n, k) features -> (n, k) z, always finite."""
-        values = np.ascontiguousarray(finite(values), np.float64)
+        # Always a copy: a read-only buffer would be a second signature, compiled on the spot.
+        values = np.array(values, np.float64, order="C")
         if values.ndim != 2 or values.shape[1] != len(self.scales):
             raise ModelError(
                 f"The transform wants {len(self.scales)} columns, not {values.shape[1:]}."
             )
         out = np.empty_like(values)
-        interpolate(values, self.xs, self.zs, self.starts, out)
+        outside = np.empty(values.shape, bool)
+        interpolate(values, self.xs, self.zs, self.starts, out, outside)
         # Few values lie outside, and a logarithm costs as much as the whole interpolation.
-        rows, columns = np.nonzero(values > self._highest)
-        excess = values[rows, columns] - self._highest[columns]
-        out[rows, columns] += np.log1p(excess / self.scales[columns])
-        rows, columns = np.nonzero(values < self._lowest)
-        excess = self._lowest[columns] - values[rows, columns]
-        out[rows, columns] -= np.log1p(excess / self.scales[columns])
+        places = np.flatnonzero(outside)
+        columns = places % values.shape[1]
+        beyond = finite(values.reshape(-1)[places])
+        above, below = beyond - self._highest[columns], self._lowest[columns] - beyond
+        far = np.log1p(np.maximum(above, below) / self.scales[columns])
+        out.reshape(-1)[places] += np.where(above > 0, far, -far)
         return out
 
     def to_arrays(self) -> Arrays:

@@ -78,8 +78,13 @@ def test_between_knots_it_is_numpys_interpolation_compiled_or_not() -> None:
         assert z[:, j] == pytest.approx(expected, abs=1e-12)
     by_hand = np.empty_like(asked)
     interpreted = cast(Any, interpolate).py_func
-    interpreted(asked, fitted.xs, fitted.zs, fitted.starts, by_hand)
-    assert np.array_equal(z, by_hand)
+    # Also for what is not a number.
+    asked[0, 0], asked[1, 1] = np.nan, np.inf
+    z = fitted.apply(asked)
+    outside = np.empty(asked.shape, bool)
+    interpreted(asked, fitted.xs, fitted.zs, fitted.starts, by_hand, outside)
+    assert np.array_equal(z[~outside], by_hand[~outside])
+    assert not outside[2:].any()
     assert len(cast(Any, interpolate).signatures) == 1
     with pytest.raises(ModelError, match="4 columns"):
         fitted.apply(asked[:, :3])
