@@ -28,7 +28,7 @@ KERNEL_SOURCES = (
     "compiled.py",
     "capture/buffer.py",
     "capture/records.py",
-    "packets.py",
+    "packets/decoder.py",
     "packets/duplicates.py",
     "flow_table.py",
     "flow_row.py",

@@ -18,7 +18,7 @@ import packets
 import patterns
 from analysis import Analysis
 from batches import SEVERITIES, FrameBatch
-from capture import Capture, CaptureStatus, Interface
+from capture import Capture, CaptureStatus, Interface, InterfaceStatus
 from compiled import is_complete, mark_complete
 from errors import AppError, CaptureError
 from replay import Replay
@@ -276,8 +276,7 @@ class Engine:
 
     def _expect_copies(self, source: Source | None) -> None:
         several = isinstance(source, Capture) and len(source.interfaces) > 1
-        if hasattr(self.analysis.decoder, "watch_several"):
-            self.analysis.decoder.watch_several(several)
+        self.analysis.decoder.watch_several(several)
 
     def offloads(self) -> dict[str, list[str]]:
         """Interface -> the offloads that are on, for those that are captured."""
@@ -316,7 +315,7 @@ class Engine:
             "friendly": status.friendly if status else None,
             "since": status.since if status else None,
             **self._sums(status),
-            "interfaces": [asdict(part) for part in status.interfaces] if status else [],
+            "interfaces": [_interface(part) for part in status.interfaces] if status else [],
             "devices": self._devices(state),
             "packets_per_s": traffic.series("packets_per_s", points=2)["now"],
             "bits_per_s": traffic.series("bits_per_s", points=2)["now"],
@@ -475,6 +474,12 @@ class Engine:
             },
             "notices": self.notices(),
         }
+
+
+def _interface(part: InterfaceStatus) -> dict[str, Any]:
+    told = asdict(part)
+    del told["beat_s"]  # a clock of this process alone
+    return told
 
 
 def _in_words(offloads: Sequence[str]) -> str:

@@ -120,7 +120,7 @@ def _figures(
 ) -> list[dict[str, Any]]:
     flows = status["flows_per_minute"]
     capture, baseline = status["capture"], status["baseline"]
-    lost = capture["kernel_drops"] + capture["queue_drops"]
+    lost = capture["kernel_drops"] + capture["interface_drops"] + capture["queue_drops"]
     packets = capture["packets"]
     share = 100 * lost / (packets + lost) if packets + lost else 0.0
     evidence = sum(int(a["count"]) for a in recent)

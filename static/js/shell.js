@@ -1,5 +1,5 @@
 // What every page has: capture card, badges, bars, theme, keys, the polling of the live status.
-import { $, $$, h, mark, plain, replace, setText } from "./dom.js";
+import { $, $$, h, icon, mark, plain, replace, setText } from "./dom.js";
 import { Poller, ServerError, clock, get, post } from "./api.js";
 import { ago, bytes, count, duration, hhmm, hhmmss, number } from "./fmt.js";
 import { pushKeys, startKeys } from "./keys.js";
@@ -38,7 +38,7 @@ export function captureHead(capture) {
   return STATES[capture.state] ?? capture.state;
 }
 
-export const lostPackets = (capture) => (capture.kernel_drops ?? 0) + (capture.queue_drops ?? 0) + (capture.table_drops ?? 0);
+export const lostPackets = (capture) => ["kernel_drops", "interface_drops", "queue_drops", "table_drops"].reduce((sum, cause) => sum + (capture[cause] ?? 0), 0);
 
 function showCapture({ capture, baseline }) {
   const card = $("#capture-card");
@@ -114,14 +114,16 @@ async function showNotices(status) {
   if (silent) await offerSwitch(capture, bars[0]);
 }
 
+const isCaptured = (capture, one) => (capture.interfaces ?? []).some((part) => part.name === one.name);
+
 async function offerSwitch(capture, trouble) {
   try {
     const interfaces = await get("/api/interfaces");
-    const busy = interfaces.filter((i) => i.up && i.name !== capture.interface && i.packets > 0).sort((a, b) => b.packets - a.packets)[0];
+    const busy = interfaces.filter((i) => i.up && !isCaptured(capture, i) && i.packets > 0).sort((a, b) => b.packets - a.packets)[0];
     if (!busy) return;
     const name = busy.friendly || busy.name;
     trouble.querySelector(".bar-text").append(h("span", { class: "bar-more" }, `${name} carries ${number(busy.packets)} packets/s.`));
-    trouble.append(h("button", { type: "button", class: "btn btn-plain", "data-needs-server": true, onclick: () => startCapture(busy.name) }, `Switch to ${name}`));
+    trouble.append(h("button", { type: "button", class: "btn btn-plain", "data-needs-server": true, onclick: () => startCapture([busy.name]) }, `Switch to ${name}`));
   } catch (error) {
     tell(error);
   }
@@ -139,11 +141,15 @@ function showRemedy({ capture }) {
   $("[data-action=copy-command]", card).hidden = !capture.remedy.command;
 }
 
-/** Starts on the named interface, or on the one that holds the default route. */
-async function startCapture(name) {
+/** Starts on the named interfaces, or on the one that holds the default route. */
+async function startCapture(names) {
   try {
-    const chosen = name || (await get("/api/interfaces")).find((one) => one.is_default)?.name;
-    const answer = await post("/api/capture/start", { interface: chosen ?? "" });
+    const chosen = names.length ? names : (await get("/api/interfaces")).filter((one) => one.is_default).map((one) => one.name);
+    if (!chosen.length) {
+      toast("Choose an interface first.");
+      return;
+    }
+    const answer = await post("/api/capture/start", { interface: chosen });
     toast(plain(answer?.sentence ?? answer?.capture?.sentence ?? "Capture starts."));
   } catch (error) {
     if ($("#remedy") && !$("#remedy").hidden && error instanceof ServerError) setText($("[data-remedy=answer]"), error.message);
@@ -162,41 +168,66 @@ async function stopCapture() {
   shell.poller?.now();
 }
 
-async function copyCommand() {
-  const command = $("[data-remedy=command]").textContent;
+async function copyCommand(node) {
   try {
-    await navigator.clipboard.writeText(command);
+    await navigator.clipboard.writeText(node.textContent);
     toast("Command copied.");
   } catch {
     // Without clipboard access the command is selected, so that one key copies it.
-    getSelection().selectAllChildren($("[data-remedy=command]"));
+    getSelection().selectAllChildren(node);
     toast("The browser allows no copying here; the command is selected.");
   }
 }
 
 const fact = (name, value) => [h("dt", null, name), h("dd", null, value)];
 
+const lostWords = (counts) => `${count(counts.kernel_drops ?? 0)} by the kernel, ${count(counts.interface_drops ?? 0)} by the interface, ${count(counts.queue_drops ?? 0)} in the queue`;
+
+
+/** One captured interface: its state, what it gave and lost, and what changes its packets. */
+function interfaceItem(part) {
+  const { command, sentence } = part.offloads;
+  const code = command && h("code", null, command);
+  return h("li", { class: "capture-part", "data-state": part.state },
+    h("p", { class: "capture-part-head" }, h("span", { class: "dot" }), h("b", null, part.friendly), h("span", null, part.state)),
+    part.error && h("p", null, plain(part.error)),
+    h("p", null, `${count(part.received)} packets, lost ${lostWords(part)}`),
+    sentence && h("p", null, plain(sentence).replace(command || "\n", "").trim()),
+    code && h("pre", { class: "command" }, code),
+    code && h("button", { type: "button", class: "btn btn-plain btn-small", onclick: () => copyCommand(code) }, icon("copy"), "Copy command"));
+}
+
+function interfaceChoice(one, chosen) {
+  const words = [one.addresses?.[0], one.up ? `${number(one.packets ?? 0)} packets/s` : "down"];
+  return h("label", { class: "capture-choice" },
+    h("input", { type: "checkbox", value: one.name, checked: chosen }),
+    h("span", null, one.friendly, h("small", null, words.filter(Boolean).join(", "))));
+}
+
 /** The unfolded capture state of the live page: where, since when, what was lost and why. */
 export async function fillCaptureMenu(body) {
   const { capture } = shell.status;
   const unread = Object.entries(capture.unread ?? {}).filter(([, n]) => n);
   const facts = h("dl", { class: "facts" },
-    fact("Interface", interfaceName(capture)),
     capture.since ? fact("Since", hhmmss(capture.since)) : null,
     fact("Packets", count(capture.packets ?? 0)), fact("Bytes", bytes(capture.bytes ?? 0)),
     fact("Flows", `${count(capture.flows_active ?? 0)} active, ${count(capture.flows_ended ?? 0)} ended`),
-    fact("Lost", `${count(capture.kernel_drops ?? 0)} by the kernel, ${count(capture.queue_drops ?? 0)} in the queue, ${count(capture.table_drops ?? 0)} flows by a full table`),
+    fact("Lost", `${lostWords(capture)}, ${count(capture.table_drops ?? 0)} flows by a full table`),
     unread.length ? fact("Not read", unread.map(([reason, n]) => `${count(n)} ${reason.replaceAll("_", " ")}`).join(", ")) : null);
   const running = capture.state === "capturing" || capture.state === "preparing";
-  const select = h("select", { "aria-label": "Interface to capture on" });
-  const start = h("button", { type: "button", class: "btn btn-primary", "data-needs-server": true, onclick: () => startCapture(select.value) }, running ? "Switch" : "Start capture");
+  const choices = h("fieldset", { class: "capture-choices" }, h("legend", null, "Interfaces to capture on"));
+  const picked = () => $$("input:checked", choices).map((box) => box.value);
+  const start = h("button", { type: "button", class: "btn btn-primary", "data-needs-server": true, onclick: () => startCapture(picked()) }, running ? "Capture these" : "Start capture");
   const stop = running && h("button", { type: "button", class: "btn btn-plain", "data-needs-server": true, onclick: stopCapture }, "Stop capture");
-  replace(body, h("p", { class: "capture-sentence" }, plain(capture.sentence)), facts, h("div", { class: "row-actions" }, select, start, stop));
+  replace(body,
+    h("p", { class: "capture-sentence" }, plain(capture.sentence)),
+    capture.devices && h("p", { class: "capture-devices" }, plain(capture.devices.sentence)),
+    facts,
+    capture.interfaces?.length ? h("ul", { class: "capture-parts" }, capture.interfaces.map(interfaceItem)) : null,
+    choices, h("div", { class: "row-actions" }, start, stop));
   try {
-    for (const one of await get("/api/interfaces")) {
-      const words = [one.friendly, one.addresses?.[0], one.up ? `${number(one.packets ?? 0)} packets/s` : "down"];
-      select.append(h("option", { value: one.name, selected: one.name === capture.interface }, words.filter(Boolean).join(", ")));
-    }
+    const found = await get("/api/interfaces");
+    choices.append(...found.map((one) => interfaceChoice(one, isCaptured(capture, one))));
   } catch (error) {
     tell(error);
   }
@@ -265,8 +296,8 @@ export function startShell({ status, tick, everyMs, onReturn }) {
     help: () => openDialog("help"),
     more: () => openDialog("more"),
     "close-dialog": (event) => event.target.closest("dialog").close(),
-    "capture-start": () => startCapture(""),
-    "copy-command": copyCommand,
+    "capture-start": () => startCapture([]),
+    "copy-command": () => copyCommand($("[data-remedy=command]")),
     "try-now": () => shell.poller.now(),
   };
   document.addEventListener("click", (event) => {

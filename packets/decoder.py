@@ -26,6 +26,8 @@ from batches import (
     Rows,
 )
 from compiled import Int, compiled
+from packets import duplicates
+from packets.duplicates import Duplicates
 
 __all__ = ["Decoder", "decode_frames", "warm"]
 
@@ -36,6 +38,7 @@ _TRUNCATED: Final = UNREAD_REASONS.index("truncated")
 _NOT_IP: Final = UNREAD_REASONS.index("not_ip")
 _BAD_HEADER: Final = UNREAD_REASONS.index("bad_header")
 _FRAGMENT: Final = UNREAD_REASONS.index("fragment")
+_DUPLICATE: Final = UNREAD_REASONS.index("duplicate")
 _KIND_FLOW: Final = int(PacketKind.FLOW)
 _KIND_ARP: Final = int(PacketKind.ARP)
 
@@ -347,6 +350,11 @@ class Decoder:
         self.packets = 0
         self.wire_bytes = 0
         self.unread = np.zeros(len(UNREAD_REASONS), np.int64)
+        self._duplicates: Duplicates | None = None
+
+    def watch_several(self, several: bool) -> None:
+        """Whether batches come from several interfaces, which may show a packet twice."""
+        self._duplicates = Duplicates() if several else None
 
     def decode(self, batch: FrameBatch) -> PacketBatch:
         rows = np.empty(len(batch), PACKET)
@@ -361,16 +369,22 @@ class Decoder:
             rows,
             unread,
         )
+        rows = rows[:kept]
+        copies = self._duplicates
+        if copies is not None:
+            rows = copies.without_copies(rows, batch.interface)
+            unread[_DUPLICATE] = kept - len(rows)
         wire_bytes = int(batch.length.sum(dtype=np.int64))
         self.frames += len(batch)
-        self.packets += int(kept)
+        self.packets += len(rows)
         self.wire_bytes += wire_bytes
         self.unread += unread
-        return PacketBatch(rows[:kept], unread, len(batch), wire_bytes)
+        return PacketBatch(rows, unread, len(batch), wire_bytes)
 
 
 def warm() -> None:
     """Compile (or load) the decoder before a capture opens."""
+    duplicates.warm()
     frame = np.zeros(64, np.uint8)
     frame[12] = 8
     frame[14] = 0x45

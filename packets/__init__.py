@@ -1,0 +1,5 @@
+"""Frames in, packets out; what can't be read and what is seen twice is counted. The room's door."""
+
+from packets.decoder import Decoder, decode_frames, warm
+
+__all__ = ["Decoder", "decode_frames", "warm"]
