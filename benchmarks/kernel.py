@@ -1,34 +1,32 @@
-"""Packets of a file to features of flows: our kernel beside NFStream, run in turn.
+"""`kernel`: packets of a file to the features of all its flows, beside what others offer for it.
 
-    python app.py bench [--packets N] [--runs R] [--json FILE]
+    python -m benchmarks.kernel CAPTURE
 
-Every run is a process of its own. CPU seconds count from the first packet asked for to the last
-feature, in all processes (NFStream meters in a child); loading compiled code and libraries is
-told apart.
+CPU seconds count from the first packet asked for to the last feature, in all processes; loading
+libraries and compiled code is not in them.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.measure import Plan, Table, answer, cpu_s, in_turn, installed, spread
+from benchmarks.peers import PEERS
 from benchmarks.synthetic import write_capture
 
-__all__ = ["PEERS", "compare", "table"]
+__all__ = ["PACKETS_A_FLOW", "measure", "run", "tables"]
 
-ROOT: Final = Path(__file__).resolve().parents[1]
+PACKETS_A_FLOW: Final = 17
+SHARES: Final = {"dpkt": 10, "scapy": 50}
+"""Slow peers get this part of the packets; their cost is told per packet."""
+TARGETS: Final = {"nfstream": 20.0, "numpy": 6.0}
+OURS: Final = "secureflux"
 
 
-def _ours(path: str) -> dict[str, float]:
+def run(path: Path) -> dict[str, Any]:
+    """Our way, in this process."""
     import capture
     import flow_tracker
     import packets
@@ -38,7 +36,7 @@ def _ours(path: str) -> dict[str, float]:
 
     for room in (capture, packets, flow_tracker):
         room.warm()
-    started = _cpu_s()
+    started = cpu_s()
     decoder, tracker = Decoder(), FlowTracker()
     flows = 0
     for frames in capture.read_capture(path):
@@ -46,103 +44,104 @@ def _ours(path: str) -> dict[str, float]:
         if len(ended):
             flows += len(matrix(ended.rows))
     flows += len(matrix(tracker.flush().rows))
-    return {"cpu_s": _cpu_s() - started, "packets": decoder.packets, "flows": flows}
+    return {"cpu_s": cpu_s() - started, "packets": decoder.packets, "flows": flows}
 
 
-def _nfstream(path: str) -> dict[str, float]:
-    from nfstream import NFStreamer
-
-    started = _cpu_s()
-    packets = flows = 0
-    streamer = NFStreamer(
-        source=path,
-        statistical_analysis=True,
-        n_dissections=0,
-        accounting_mode=3,
-        n_meters=1,
-        idle_timeout=120,
-        active_timeout=120,
-    )
-    for flow in streamer:
-        flows += 1
-        packets += flow.bidirectional_packets
-    return {"cpu_s": _cpu_s() - started, "packets": packets, "flows": flows}
-
-
-PEERS: Final[dict[str, Callable[[str], dict[str, float]]]] = {
-    "secureflux": _ours,
-    "nfstream": _nfstream,
-}
-
-
-def _cpu_s() -> float:
-    """CPU seconds of this process and of its children that have ended."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+def measure(plan: Plan) -> dict[str, Any]:
+    """All who are installed, in turn; ratios are of CPU seconds a packet, turn by turn."""
+    commands: dict[str, list[str]] = {}
+    missing = []
+    paths = {}
+    for share in (1, *SHARES.values()):
+        packets = max(plan.packets // share, 1)
+        paths[share] = write_capture(
+            plan.folder / f"kernel-{share}.pcap",
+            packets=packets,
+            flows=max(packets // PACKETS_A_FLOW, 1),
+        )
+    commands[OURS] = ["benchmarks.kernel", str(paths[1])]
+    for name in PEERS:
+        if installed(name):
+            path = paths[SHARES.get(name, 1)]
+            commands[name] = ["benchmarks.peers", name, str(path)]
+        else:
+            missing.append(name)
+    # Once unmeasured: the file comes from memory for all, and compiled code is on the disk.
+    run_first = {OURS: commands[OURS]}
+    in_turn(Plan(plan.packets, 1, plan.folder, lambda _: None), run_first)
+    found = in_turn(plan, commands)
+    file_bytes = paths[1].stat().st_size
+    for path in paths.values():
+        path.unlink()
+    return {"file_bytes": file_bytes, "rows": _rows(found), "missing": missing}
 
 
-def _run(peer: str, path: Path) -> dict[str, float]:
-    started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.kernel", peer, str(path)],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return {**found, "wall_s": time.monotonic() - started}
+def _rows(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    def per_packet(one: dict[str, Any]) -> float:
+        return float(one["cpu_s"] / one["packets"])
 
-
-def compare(*, packets: int, runs: int, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Run all peers `runs` times in turn on one capture; medians and ratios to ours.
-
-    A peer that is not installed is left out and named under `missing`.
-    """
-    missing = [p for p in PEERS if p != "secureflux" and importlib.util.find_spec(p) is None]
-    peers = [peer for peer in PEERS if peer not in missing]
-    measured: dict[str, list[dict[str, float]]] = {peer: [] for peer in peers}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "synthetic.pcap"
-        write_capture(path, packets=packets, flows=max(packets // 17, 1))
-        for turn in range(runs):
-            for peer in peers:
-                measured[peer].append(_run(peer, path))
-                tell(f"run {turn + 1} of {runs}: {peer} {measured[peer][-1]['cpu_s']:.2f} s")
     rows = []
-    for peer in peers:
-        cpu = [one["cpu_s"] for one in measured[peer]]
+    for name, turns in found.items():
         ratios = [
-            theirs["cpu_s"] / ours["cpu_s"]
-            for theirs, ours in zip(measured[peer], measured["secureflux"], strict=True)
+            per_packet(one) / per_packet(ours) for one, ours in zip(turns, found[OURS], strict=True)
         ]
         rows.append(
             {
-                "peer": peer,
-                "packets": int(measured[peer][0]["packets"]),
-                "flows": int(measured[peer][0]["flows"]),
-                "cpu_s": statistics.median(cpu),
-                "cpu_s_all": cpu,
-                "packets_per_cpu_s": measured[peer][0]["packets"] / statistics.median(cpu),
-                "ratio": statistics.median(ratios),
+                "name": name,
+                "packets": turns[0]["packets"],
+                "flows": turns[0]["flows"],
+                "cpu_s": [one["cpu_s"] for one in turns],
+                "wall_s": [one["wall_s"] for one in turns],
+                "cpu_s_per_million": [per_packet(one) * 1e6 for one in turns],
+                "ratio": ratios,
+                "target": TARGETS.get(name),
             }
         )
-    return {"packets": packets, "runs": runs, "rows": rows, "missing": missing}
+    return rows
 
 
-def table(result: dict[str, Any]) -> str:
-    lines = [
-        f"{'':12}{'packets':>12}{'flows':>10}{'CPU s':>9}{'packets/s':>14}{'CPU ratio':>11}",
-        *(
-            f"{row['peer']:12}{row['packets']:>12,}{row['flows']:>10,}{row['cpu_s']:>9.2f}"
-            f"{row['packets_per_cpu_s']:>14,.0f}{row['ratio']:>11.1f}"
-            for row in result["rows"]
-        ),
+def tables(result: dict[str, Any]) -> list[Table]:
+    rows = []
+    for row in result["rows"]:
+        cost = spread(row["cpu_s_per_million"])
+        target = f">= {row['target']:.0f}" if row["target"] else ""
+        rows.append(
+            (
+                WORDS[row["name"]],
+                f"{row['packets']:,}",
+                f"{row['flows']:,}" if row["flows"] else "-",
+                cost.text(),
+                f"{1e6 / cost.median:,.0f}",
+                spread(row["ratio"]).text(".1f"),
+                target,
+            )
+        )
+    notes = [f"{name} is not installed (requirements-bench.txt)." for name in result["missing"]]
+    return [
+        Table(
+            "Packets of a file to features of its flows",
+            (
+                "",
+                "packets",
+                "flows",
+                "CPU s / 1 M packets",
+                "packets / CPU s",
+                "CPU to ours",
+                "target",
+            ),
+            rows,
+            notes,
+        )
     ]
-    for peer in result["missing"]:
-        lines.append(f"{peer}: not installed (pip install -r requirements-bench.txt)")
-    return "\n".join(lines)
 
+
+WORDS: Final = {
+    OURS: "SecureFlux, 39 features",
+    "numpy": "numpy, whole file, 27 features",
+    "nfstream": "NFStream, n_meters=1, statistics",
+    "dpkt": "dpkt, counts and bytes only",
+    "scapy": "Scapy PcapReader, no flows",
+}
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(PEERS[sys.argv[1]](sys.argv[2])) + "\n")
+    answer(run(Path(sys.argv[1])))
