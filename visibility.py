@@ -156,8 +156,9 @@ class Visibility:
                     if len(digits) == 12:
                         macs.add(int(digits, 16))
                 elif entry.family in (socket.AF_INET, socket.AF_INET6):
-                    address = int(ipaddress.ip_address(entry.address.partition("%")[0]))
-                    high, low = address >> 64, address & _LOW
-                    addresses.add((high * int(_SPREAD) + low) & _LOW)
+                    address = ipaddress.ip_address(entry.address.partition("%")[0])
+                    high, low = int(address) >> 64, int(address) & _LOW
+                    if not address.is_loopback:
+                        addresses.add((high * int(_SPREAD) + low) & _LOW)
         self._own_macs = np.array(sorted(macs), np.uint64)
         self._own_addresses = np.array(sorted(addresses), np.uint64)

@@ -26,7 +26,7 @@ from capture.network_interfaces import (
     known_interfaces,
     remedy_command,
 )
-from capture.offloads import Offloads, longest_frame, read_offloads
+from capture.offloads import Offloads, active_offloads, longest_frame, offloads_of
 from errors import CaptureError
 
 __all__ = [
@@ -156,7 +156,7 @@ class InterfaceCapture:
         self._beat_s = time.monotonic()
         self._longest_frame = 0
         self._long_frames = 0
-        self._offloads = read_offloads(interface)
+        self._offloads_on = active_offloads(interface)
 
     def start(self) -> None:
         """Open the interface and begin.
@@ -205,7 +205,7 @@ class InterfaceCapture:
             gaps=self._gaps,
             gap_s=self._gap_s + (time.monotonic() - began_s if began_s is not None else 0.0),
             beat_s=self._beat_s,
-            offloads=self._offloads,
+            offloads=offloads_of(self.interface, self._offloads_on, self._long_frames),
         )
 
     def _run(self, source: FrameSource | None) -> None:
@@ -259,21 +259,17 @@ class InterfaceCapture:
             self._queue_drops += len(batch)
 
     def _look(self, source: FrameSource) -> None:
-        """Once a second: lost frames, offloads, and whether the interface still lives."""
+        """Once a second: lost frames, whether the interface still lives, its offloads."""
         self._count_drops(source)
-        self._look_at_offloads()
         trouble = interface_trouble(self.interface) if self._watched else None
         if trouble:
             raise CaptureError(trouble)
-
-    def _look_at_offloads(self) -> None:
-        offloads = read_offloads(self.interface, self._long_frames)
+        on = active_offloads(self.interface)
         self._longest_frame = longest_frame(self.interface)
-        if offloads.on != self._offloads.on:
+        if on != self._offloads_on:
             # What was counted came by the old way, and so does what still waits in the kernel.
             self._long_frames = self._longest_frame = 0
-            offloads = read_offloads(self.interface)
-        self._offloads = offloads
+            self._offloads_on = on
 
     def _count_drops(self, source: FrameSource) -> None:
         drops = (*source.drops(), source.buffer.lost)

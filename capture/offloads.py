@@ -21,7 +21,7 @@ import psutil
 
 from capture.network_interfaces import is_loopback
 
-__all__ = ["Offloads", "longest_frame", "read_offloads"]
+__all__ = ["Offloads", "active_offloads", "longest_frame", "offloads_of", "read_offloads"]
 
 # linux/sockios.h and linux/ethtool.h; reading these needs no right.
 _SIOCETHTOOL: Final = 0x8946
@@ -47,9 +47,13 @@ class Offloads:
     sentence: str | None
 
 
-def read_offloads(interface: str, long_frames: int = 0) -> Offloads:
+def read_offloads(interface: str) -> Offloads:
     """How the interface stands just now; nothing is on where the system does not tell."""
-    on = _on(interface)
+    return offloads_of(interface, active_offloads(interface))
+
+
+def offloads_of(interface: str, on: tuple[str, ...], long_frames: int = 0) -> Offloads:
+    """What follows from offloads that are on and from frames that were seen."""
     command = None
     sentence = None
     if on:
@@ -75,7 +79,8 @@ def longest_frame(interface: str) -> int:
     return stats.mtu + _LINK_HEADER
 
 
-def _on(interface: str) -> tuple[str, ...]:
+def active_offloads(interface: str) -> tuple[str, ...]:
+    """Those of gro, gso, tso, lro that are on; none where the system does not tell."""
     name = interface.encode()
     if not sys.platform.startswith("linux") or len(name) >= _NAME_BYTES or is_loopback(interface):
         return ()

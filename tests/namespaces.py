@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,10 +70,20 @@ class Hosts:
                 self.ip(host, "addr", "add", address, "dev", name)
             self.ip(host, "link", "set", name, "up")
 
+    def wait_for_links(self, host: str, *interfaces: str) -> None:
+        """Until the kernel has told of the links: it takes up to a second over it."""
+        deadline_s = time.monotonic() + 5
+        tick = threading.Event()
+        for name in interfaces:
+            while " state UP " not in self.inside(host, "ip", "-o", "link", "show", name):
+                assert time.monotonic() < deadline_s, f"{name} has no link"
+                tick.wait(0.02)
+
     @contextmanager
     def watching(self, host: str, *interfaces: str) -> Iterator[dict[str, Any]]:
         """Watch interfaces of a host; what is yielded is filled with all that was told at the
         end of the block (see tests/watcher_child.py)."""
+        self.wait_for_links(host, *interfaces)
         command = self.command(host, sys.executable, "-m", "tests.watcher_child", *interfaces)
         process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -34,7 +34,7 @@ def main(interfaces: list[str]) -> None:
     frames: Counter[str] = Counter()
     flows = []
     live.start()
-    print(json.dumps("capturing"), flush=True)
+    print(json.dumps("capturing"), flush=True)  # noqa: T201
     asked = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.readline(), asked.set()), daemon=True).start()
     stopped = False
@@ -68,7 +68,7 @@ def main(interfaces: list[str]) -> None:
         "devices": visibility.told(),
         "status": dataclasses.asdict(live.status()),
     }
-    print(json.dumps(told), flush=True)
+    print(json.dumps(told), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
