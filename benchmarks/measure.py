@@ -47,7 +47,7 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the caller asked for: packets of the captures, turns, a folder for files, who listens."""
+    """What was asked for: packets of the captures, turns, a folder for files, who is told."""
 
     packets: int
     runs: int

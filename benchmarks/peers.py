@@ -77,9 +77,8 @@ def dpkt(path: Path) -> Figures:
 
 
 def scapy(path: Path) -> Figures:
-    from scapy.utils import PcapReader
-
     import scapy.layers.inet6  # noqa: F401  (knows the layers of Ethernet frames)
+    from scapy.utils import PcapReader
 
     started = cpu_s()
     with PcapReader(str(path)) as reader:

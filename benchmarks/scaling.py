@@ -1,7 +1,7 @@
 """`scaling`: what a packet and a flow cost as their number grows, and a flood into a small table.
 
-    python -m benchmarks.scaling file CAPTURE
-    python -m benchmarks.scaling flood FLOWS CAPACITY
+python -m benchmarks.scaling file CAPTURE
+python -m benchmarks.scaling flood FLOWS CAPACITY
 """
 
 from __future__ import annotations

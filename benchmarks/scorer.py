@@ -37,8 +37,9 @@ _CONTAMINATION: Final = 0.01
 
 def run(who: str, shape: tuple[int, int, int], rows: int, path: Path) -> dict[str, Any]:
     """Rows a CPU second in one batch and microseconds for one row; the scores go to `path`."""
-    import ml.forest
     from sklearn.ensemble import IsolationForest
+
+    import ml.forest
 
     trees, features, samples = shape
     rng = np.random.default_rng(7)

@@ -56,7 +56,9 @@ def send(interface: str, packets_per_s: int, seconds: float) -> dict[str, Any]:
         raise OSError("AF_PACKET is Linux's.")
     seconds = min(seconds, _MOST_S)
     parts = list(conversations(packets=FRAMES, flows=FLOWS, seed=3))
-    frames = [row[:size] for part in parts for row, size in zip(part.data, part.captured)]
+    frames = [
+        row[:size] for part in parts for row, size in zip(part.data, part.captured, strict=True)
+    ]
     sizes = np.array([len(frame) for frame in frames])
     data = np.concatenate(frames)
     starts = np.cumsum(sizes) - sizes

@@ -24,7 +24,7 @@ _SIZES: Final = np.array([0.35, 0.6, 1.0, 2.05])
 _PAYLOADS: Final = np.array([0, 24, 90, 300, FRAME_BYTES - _LONGEST_HEADERS])
 _PAYLOAD_SHARES: Final = np.array([0.42, 0.25, 0.2, 0.09, 0.04])
 _TCP, _UDP, _ICMP = 6, 17, 1
-_PORTS: Final = np.array([443, 80, 22, 1883, 502, 8080])
+_PORTS: Final = np.array([443, 80, 53, 1883, 502, 8080])
 
 
 class Frames(NamedTuple):

@@ -24,8 +24,8 @@ from settings import Settings
 
 __all__ = ["settings_in", "train", "warm"]
 
-_PACKETS: Final = 600_000
-"""12 s of packet time; 500 flows of each second are learned from."""
+_SECONDS: Final = 10
+"""Of packet time; 500 flows of each second are learned from."""
 _PACKETS_A_FLOW: Final = 17
 _SEED: Final = 2
 
@@ -43,15 +43,20 @@ def warm() -> None:
         room.warm()
 
 
-def train(data_dir: Path, *, packets: int = _PACKETS) -> None:
-    """Fill an empty data directory. AppError where a model does not vote after it."""
+def train(data_dir: Path, *, gap_us: int, seconds: int = _SECONDS) -> None:
+    """Fill an empty data directory from traffic with a packet every `gap_us`.
+
+    AppError where a model does not vote after it.
+    """
     warm()
+    packets = seconds * 1_000_000 // gap_us
     data_dir.mkdir(parents=True, exist_ok=True)
     path = write_capture(
         data_dir / "lessons.pcap",
         packets=packets,
         flows=packets // _PACKETS_A_FLOW,
         snaplen=128,
+        gap_us=gap_us,
         seed=_SEED,
     )
     predictor = Predictor(settings_in(data_dir), background=False)

@@ -1,7 +1,7 @@
 """`verdicts`: packets of a file to the verdicts of all three forests on all its flows.
 
     python -m benchmarks.verdicts CAPTURE DATA_DIR
-    python -m benchmarks.verdicts --train DATA_DIR
+    python -m benchmarks.verdicts --train DATA_DIR GAP_US
 
 The one peer, NFStream, stops at features.
 """
@@ -20,6 +20,7 @@ from benchmarks.trained import settings_in, train, warm
 
 __all__ = ["measure", "run", "tables"]
 
+GAP_US: Final = 20
 TARGET: Final = 8.0
 OURS: Final = "secureflux"
 PEER: Final = "nfstream"
@@ -70,10 +71,11 @@ def measure(plan: Plan) -> dict[str, Any]:
         plan.folder / "verdicts.pcap",
         packets=plan.packets,
         flows=max(plan.packets // PACKETS_A_FLOW, 1),
+        gap_us=GAP_US,
     )
-    data_dir = plan.folder / "trained"
-    if not data_dir.exists():
-        run_alone(["benchmarks.verdicts", "--train", str(data_dir)])
+    data_dir = plan.folder / "verdicts"
+    plan.tell("training on traffic like it")
+    run_alone(["benchmarks.verdicts", "--train", str(data_dir), str(GAP_US)])
     commands = {OURS: ["benchmarks.verdicts", str(path), str(data_dir)]}
     if installed(PEER):
         commands[PEER] = ["benchmarks.peers", PEER, str(path)]
@@ -122,7 +124,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--train":
-        train(Path(sys.argv[2]))
+        train(Path(sys.argv[2]), gap_us=int(sys.argv[3]))
         answer({})
     else:
         answer(run(Path(sys.argv[1]), Path(sys.argv[2])))
