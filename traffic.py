@@ -41,6 +41,9 @@ class Traffic:
         steps = rows["time_ns"] // (STEP_S * 1_000_000_000)
         last = int(steps.max())
         with self._lock:
+            if not self._newest:
+                # The first batch may span several steps where a reader had to wait.
+                self._move_to(int(steps.min()))
             self._move_to(last)
             steps = np.clip(steps, self._newest - _STEPS + 1, self._newest) % _STEPS
             np.add.at(self._sums[:, 0], steps, rows["wire_length"].astype(np.int64))

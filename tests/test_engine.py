@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from alerts.pairs import HostHours, PairWindows
+from batches import FrameBatch
+from capture import CaptureStatus
 from engine import Engine
 from errors import StoreError
 from ml.recalibration import FlowRate
 from replay import Replay
 from settings import Settings
 from store import Store
-from tests.frames import ACK, PSH, SYN, Frame, golden, talk, write_pcap
+from tests.frames import (
+    ACK,
+    PSH,
+    SYN,
+    Frame,
+    batch_of,
+    ethernet,
+    golden,
+    ipv4,
+    talk,
+    udp,
+    write_pcap,
+)
 
 DAY_NS = 86_400 * 10**9
 
@@ -143,3 +158,48 @@ def test_a_lost_counter_gives_no_number_twice(tmp_path: Path) -> None:
         # Counted from 0 again, the second run's incident would be number 2.
         store.write_text(store.read_text().replace(f'"{ids[0]}"', '"inc-2"', 1))
     assert len(json.loads(store.read_text())) == 2
+
+
+class Backlog:
+    """A source whose reader had to wait: what it gives first lies far back."""
+
+    def __init__(self, batches: list[FrameBatch]) -> None:
+        self.batches = batches
+        self.asked_in_vain = 0
+
+    def start(self) -> None:
+        """Nothing to open."""
+
+    def read(self, timeout_s: float) -> FrameBatch | None:
+        if self.batches:
+            return self.batches.pop(0)
+        self.asked_in_vain += 1
+        time.sleep(timeout_s)
+        return None
+
+    def stop(self) -> None:
+        """Nothing to close."""
+
+    def status(self) -> CaptureStatus:
+        raise NotImplementedError
+
+
+def test_packets_that_waited_long_are_no_old_news(tmp_path: Path) -> None:
+    """By the clock the flow would end between its packets, and each would begin a new chart."""
+    began_ns = time.time_ns() - 150 * 10**9
+    frame = ethernet(ipv4("10.0.0.5", "10.0.0.9", 17, udp(5000, 5001, 100)))
+    source = Backlog([batch_of([(began_ns + n * 10**9, frame)]) for n in range(0, 100, 5)])
+    settings = replace(
+        Settings(), DATA_DIR=str(tmp_path / "data"), LIVE_MODEL_PATH=str(tmp_path / "live")
+    )
+    engine = Engine(settings, Store(tmp_path / "data"), source, mode="live")
+    engine.start()
+    deadline_s = time.monotonic() + 90
+    while source.asked_in_vain < 2:
+        assert time.monotonic() < deadline_s
+    chart = engine.analysis.traffic.series("packets_per_s", points=60)["values"]
+    assert chart[:20] == [0.2] * 20
+    engine.stop()
+    rows = engine.analysis.flow_log.newest(limit=10)
+    assert [row["packets"] for row in rows] == [20]
+    engine.store.close()

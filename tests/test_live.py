@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -83,8 +84,6 @@ class _Inside(Server):
         self.namespace = namespace
 
     def ask(self, path: str, body: Any = None) -> Any:
-        import json
-
         done = subprocess.run(
             ["ip", "netns", "exec", self.namespace, "curl", "-sS", "--max-time", "10"]
             + [self.address + path],
@@ -182,3 +181,68 @@ def test_without_a_default_route_the_interface_that_is_up_is_watched(
     command = ["ip", "netns", "exec", here, sys.executable, "-c", code]
     chosen = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert chosen.stdout.strip() == "wan0"
+
+
+def test_without_a_further_packet_a_flow_ends_by_the_clock_and_is_judged(
+    two_hosts: tuple[str, str], tmp_path: Path
+) -> None:
+    here, there = two_hosts
+    for name, device in ((here, "wan0"), (there, "eth0")):
+        # Neither side says anything by itself.
+        _inside(name, "sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=1")
+        _ip("-n", name, "link", "set", device, "arp", "off")
+    command = ["ip", "netns", "exec", here, "env", "SECUREFLUX_IDLE_TIMEOUT_SECONDS=2"]
+    command += [sys.executable, "app.py", "serve", "--interface", "wan0", "--port", "0"]
+    with started([*command, "--data-dir", str(tmp_path)]) as outside:
+        server = _Inside(here, outside.process, outside.address)
+        server.wait_for("/api/live_status", lambda found: found["capture"]["state"] == "capturing")
+        said = "import socket; socket.socket(2, 2).sendto(b'one', ('192.168.77.1', 9999))"
+        # No address is resolved here, so the frame goes out to an address of nobody.
+        _ip("-n", there, "neigh", "add", WATCHED, "lladdr", "02:00:00:00:00:99", "dev", "eth0")
+        assert _inside(there, sys.executable, "-c", said).returncode == 0
+        rows = server.wait_for(
+            "/captured_data", lambda found: any(row["state"] == "idle" for row in found)
+        )
+        assert [(row["dst_port"], row["packets"], row["state"]) for row in rows] == [
+            (9999, 1, "idle")
+        ]
+        assert rows[0]["final_decision"] in ("ALLOW", "ALERT")
+        capture = server.ask("/api/live_status")["capture"]
+        assert (capture["packets"], capture["flows_ended"], capture["flows_active"]) == (1, 1, 0)
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+
+
+def test_two_interfaces_at_once_and_one_that_does_not_exist(
+    two_hosts: tuple[str, str], watcher: _Inside
+) -> None:
+    here, there = two_hosts
+
+    def start(body: str) -> Any:
+        done = _inside(
+            here, "curl", "-sS", "-X", "POST", "-d", body,
+            f"{watcher.address}/api/capture/start",
+        )  # fmt: skip
+        return json.loads(done.stdout)
+
+    refused = start('{"interface": ["wan0", "nope0"]}')
+    assert refused["status"] == "error"
+    assert "'nope0'" in refused["error"]
+    assert "wan0" in refused["error"].partition("This machine has")[2]
+    assert watcher.ask("/api/live_status")["capture"]["interface"] == "wan0"
+
+    capture = start('{"interface": ["wan0", "lo"]}')["capture"]
+    assert capture["friendly"] == "Virtual (wan0) and This machine itself (lo)"
+    assert [part["name"] for part in capture["interfaces"]] == ["wan0", "lo"]
+    offloads = capture["interfaces"][0]["offloads"]
+    assert offloads["command"] == "sudo ethtool -K wan0 gso off tso off"
+    assert offloads["sentence"].endswith(offloads["command"])
+    assert capture["interfaces"][1]["offloads"]["sentence"] is None
+    assert _inside(there, "ping", "-c", "3", "-i", "0.2", WATCHED).returncode == 0
+    told = watcher.wait_for(
+        "/api/live_status",
+        lambda found: all(part["received"] >= 6 for part in found["capture"]["interfaces"]),
+    )["capture"]
+    assert told["received"] >= told["packets"]
+    assert told["packets"] == told["decoded"] + sum(told["unread"].values())
+    assert (told["kernel_drops"], told["interface_drops"], told["queue_drops"]) == (0, 0, 0)
