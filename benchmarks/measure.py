@@ -61,7 +61,7 @@ class Table:
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     notes: list[str] = field(default_factory=list)
 
 
@@ -185,17 +185,15 @@ def machine() -> Figures:
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        told = dict(
-            (part.strip() for part in line.split(":", 1))
-            for line in cpuinfo.read_text().split("\n\n")[0].splitlines()
-            if ":" in line
-        )
-        name = told.get("model name", "unknown")
-        if name != "unknown":
-            return name
-        vendor, family = told.get("vendor_id"), told.get("cpu family")
-        if vendor:
-            return f"{vendor}, family {family}, model {told.get('model')}"
+        lines = cpuinfo.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+        told = {
+            name.strip(): value.strip()
+            for name, _, value in (line.partition(":") for line in lines)
+        }
+        if told.get("model name", "unknown") != "unknown":
+            return told["model name"]
+        if "vendor_id" in told:
+            return f"{told['vendor_id']}, family {told.get('cpu family')}"
     return platform.processor() or platform.machine()
 
 

@@ -100,7 +100,7 @@ def grouped(path: Path) -> tuple[int, NDArray[np.float64]]:
     # Zeros behind the end, so that every field of a short last frame may be read.
     data = np.zeros(size + 128, np.uint8)
     with path.open("rb") as file:
-        file.readinto(memoryview(data)[:size])
+        file.readinto(data.data[:size])
     packet = _decoded(data, _places(data, size))
     flow, count = _numbered(packet)
     # By flow, in the order of time within: each flow is one slice.
@@ -137,7 +137,7 @@ _SIDE: Final = (
 def _places(data: NDArray[np.uint8], size: int) -> NDArray[np.int64]:
     """(n,) where each frame begins. A record tells where the next one is: a walk, not a vector."""
     captured = struct.Struct("<I").unpack_from
-    buffer = memoryview(data)
+    buffer = data.data
     at, found = _FILE_BYTES, []
     while at + _RECORD_BYTES <= size:
         found.append(at + _RECORD_BYTES)
