@@ -42,6 +42,24 @@ def lines(folder: Path) -> list[str]:
     return (folder / NAME).read_text().splitlines()
 
 
+def test_the_offloads_it_learned_with_are_recorded(tmp_path: Path) -> None:
+    baseline = Baseline(tmp_path, background=False)
+    assert baseline.learned_with == {}
+    baseline.offloads = lambda: {"eth0": ["gro", "tso"]}
+    feed(baseline, NEEDED)
+    baseline.offloads = dict
+    assert baseline.learned_with == {"eth0": ["gro", "tso"]}
+    baseline.close()
+    again = Baseline(tmp_path, background=False)
+    assert again.learned_with == {"eth0": ["gro", "tso"]}
+    assert again.status()["history"][0]["offloads"] == {"eth0": ["gro", "tso"]}
+    # What was learned before offloads were recorded says nothing of them.
+    metadata = json.loads((tmp_path / METADATA).read_text())
+    del metadata["trainings"][0]["offloads"]
+    (tmp_path / METADATA).write_text(json.dumps(metadata))
+    assert Baseline(tmp_path, background=False).learned_with == {}
+
+
 def test_three_phases(tmp_path: Path) -> None:
     baseline = Baseline(tmp_path, background=False)
     assert baseline.status()["phase"] == "WARMING UP"

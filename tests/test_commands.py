@@ -65,7 +65,12 @@ def test_replay_writes_its_summary(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "s.json").read_text())
     assert (summary["packets"], summary["flows"]) == (6, 1)
     assert summary["verdicts"] == {"ALERT": 0, "ALLOW": 1}
-    assert summary["dropped"] == {"kernel": 0, "queue": 0, "table": 0}
+    assert summary["dropped"] == {
+        "kernel": 0,
+        "interface": 0,
+        "queue": 0,
+        "table": 0,
+    }
     assert summary["baseline"]["phase"] == "WARMING UP"
     logs = json.loads((tmp_path / "d" / "logs_store.json").read_text())
     assert [row["dst_port"] for row in logs] == [443]
@@ -153,7 +158,7 @@ def test_check_answers_each_question(tmp_path: Path) -> None:
         timeout=120,
     )
     lines = done.stdout.splitlines()
-    assert len(lines) == 9, done.stderr
+    assert len(lines) == 10, done.stderr
     assert all(line[0] in "✓✗" for line in lines)
     assert done.returncode == any(line[0] == "✗" for line in lines)
     assert "✓ Models" in done.stdout

@@ -17,6 +17,7 @@ from batches import FrameBatch
 from capture import Capture, several
 from engine import Engine
 from errors import CaptureError
+from ml.baseline import Baseline
 from packets import Decoder
 from settings import Settings, load_settings
 from store import Store
@@ -224,6 +225,19 @@ def test_the_capture_is_told_by_what_people_call_it(engine: Engine) -> None:
     told = engine.capture_status()
     assert told["sentence"] == f"Capturing on {name}."
     assert told["devices"]["sentence"] == "Still listening which devices there are."
+
+
+def test_offloads_that_changed_since_the_training_are_told(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = loopback()
+    baseline = engine.analysis.predictor.baseline
+    assert baseline.offloads() == {name: []}
+    assert not any("learned from" in notice for notice in engine.notices())
+    for learned, words in (([], None), (["gro", "tso"], "GRO, TSO, which now has no offload")):
+        monkeypatch.setattr(Baseline, "learned_with", {name: learned, "gone0": ["lro"]})
+        told = [notice for notice in engine.notices() if "learned from" in notice]
+        assert [words in notice for notice in told] == [True] * (words is not None)
 
 
 class TestReal:

@@ -23,6 +23,11 @@ from visibility import Visibility
 __all__: list[str] = []
 
 
+def _wait_for_a_line(asked: threading.Event) -> None:
+    sys.stdin.readline()
+    asked.set()
+
+
 def main(interfaces: list[str]) -> None:
     packets.warm()
     flow_tracker.warm()
@@ -36,7 +41,7 @@ def main(interfaces: list[str]) -> None:
     live.start()
     print(json.dumps("capturing"), flush=True)  # noqa: T201
     asked = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.readline(), asked.set()), daemon=True).start()
+    threading.Thread(target=_wait_for_a_line, args=(asked,), daemon=True).start()
     stopped = False
     while True:
         batch = live.read(0.05)
