@@ -27,8 +27,11 @@ KEPT_S: Final = 3600
 _DEVICES: Final = 4096
 _SEEN_PACKETS: Final = 5
 """A switch that has forgotten a device sends its next packet to all: one packet proves nothing."""
-_LOOK_S: Final = 0.02
-"""Batches that come faster are let pass. A look takes 0.1 ms."""
+_LOOKS_PER_S: Final = 20.0
+"""Two interfaces' batches in quiet times; of busy ones a part is let pass. A look into a full batch
+takes 0.23 ms, so all of them 0.5 % of a core."""
+_LOOKS_AT_ONCE: Final = 8.0
+"""Looks that may be saved up: batches of several interfaces come together."""
 _SAMPLE: Final = 256
 """Unicast packets looked at in a batch, and so many of those sent to all."""
 _OWN_S: Final = 60.0
@@ -50,7 +53,8 @@ class Visibility:
         self._listen_s = listen_s
         self._first_s: float | None = None
         self._now_s = 0.0
-        self._last_look_s = -np.inf
+        self._asked_s = time.monotonic()
+        self._looks = _LOOKS_AT_ONCE
         self._own_taken_s = -np.inf
         self._own_macs = np.empty(0, np.uint64)
         self._own_addresses = np.empty(0, np.uint64)
@@ -67,9 +71,12 @@ class Visibility:
     def add(self, batch: PacketBatch) -> None:
         """Look at a sample of one batch."""
         now_s = time.monotonic()
-        if not len(batch) or now_s - self._last_look_s < _LOOK_S:
+        saved = self._looks + (now_s - self._asked_s) * _LOOKS_PER_S
+        self._looks = min(saved, _LOOKS_AT_ONCE)
+        self._asked_s = now_s
+        if not len(batch) or self._looks < 1:
             return
-        self._last_look_s = now_s
+        self._looks -= 1
         if now_s - self._own_taken_s > _OWN_S:
             self._own_taken_s = now_s
             self._take_own()
