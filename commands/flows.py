@@ -54,6 +54,9 @@ def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace, settings: Settings) -> int:
     if options.out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out must end in .csv or .parquet, not {options.out.name!r}.")
+    for path in options.captures:
+        if options.out.exists() and path.exists() and options.out.samefile(path):
+            raise UsageError(f"--out {options.out} is one of the captures: give another name.")
     write = _write_csv if options.out.suffix == ".csv" else _write_parquet
     partial = options.out.with_name(options.out.name + ".partial")
     try:
@@ -102,6 +105,7 @@ def _arrow_type(name: str) -> pa.DataType:
 def _pieces(paths: list[Path], settings: Settings) -> Iterator[pd.DataFrame]:
     """Tables of some thousand flows each, as they end; memory does not grow with the file."""
     read = 0
+    damages = []
     told = time.monotonic()
     for path in paths:
         if not path.is_file():
@@ -121,7 +125,11 @@ def _pieces(paths: list[Path], settings: Settings) -> Iterator[pd.DataFrame]:
                 print(f"{read:,} packets read", file=sys.stderr)  # noqa: T201
         yield from _tables(tracker.flush().rows)
         if capture.damage:
-            print(f"secureflux: {capture.damage}", file=sys.stderr)  # noqa: T201
+            damages.append(capture.damage)
+    if damages and not read:
+        raise InputError(" ".join(damages))
+    for damage in damages:
+        print(f"secureflux: {damage}", file=sys.stderr)  # noqa: T201
 
 
 def _tables(rows: Rows) -> Iterator[pd.DataFrame]:

@@ -59,6 +59,19 @@ def test_an_empty_capture_gives_an_empty_table(tmp_path: Path) -> None:
     assert "Flow Duration" in table.columns
 
 
+def test_flows_of_nothing_readable_and_over_a_capture_are_refused(tmp_path: Path) -> None:
+    capture = write_pcap(tmp_path / "golden.csv", golden())
+    whole = capture.read_bytes()
+    assert "one of the captures" in run("flows", capture, "--out", capture, code=2).stderr
+    assert capture.read_bytes() == whole
+    cut = tmp_path / "cut.pcap"
+    cut.write_bytes(whole[:50])
+    done = run("flows", cut, "--out", tmp_path / "out.csv", code=3)
+    assert done.stderr.count("\n") == 1
+    assert "nothing is read" in done.stderr
+    assert not list(tmp_path.glob("out.csv*"))
+
+
 def test_replay_writes_its_summary(tmp_path: Path) -> None:
     capture = write_pcap(tmp_path / "golden.pcap", golden())
     run("replay", capture, "--exit", "--summary", tmp_path / "s.json", "--data-dir", tmp_path / "d")
