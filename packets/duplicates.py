@@ -132,7 +132,13 @@ class Duplicates:
         self._numbers: dict[str, int] = {}
 
     def without_copies(self, rows: Rows, interface: str) -> Rows:
-        """The rows of one batch without those that another interface has shown."""
+        """The rows of one batch without those that another interface has shown.
+
+        VLAN and tunnel numbers are taken out: an interface and its VLAN show one packet under two
+        of them, and whichever came first would decide which flow it belongs to.
+        """
+        rows["vlan"] = 0
+        rows["tunnel"] = 0
         number = self._numbers.setdefault(interface, len(self._numbers))
         copy = np.empty(len(rows), np.uint8)
         # Interpreted, the hash's overflow would be warned about.

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batches import PACKET, UNREAD_REASONS, Rows
+from flow_tracker import FlowTracker
 from packets import Decoder
 from packets.duplicates import Duplicates, mark_copies
 from tests.frames import ACK, PSH, START_NS, arp, at, batch_of, ethernet, ipv4, tcp
@@ -145,6 +146,20 @@ def test_frames_are_packets_or_unread_with_copies_too() -> None:
     assert (decoder.frames, decoder.packets, decoder.unread[DUPLICATE]) == (102, 50, 50)
     decoder.watch_several(False)
     assert len(decoder.decode(batch)) == 50
+
+
+def test_an_interface_watched_with_its_vlan_shows_one_flow() -> None:
+    """Whichever of the two is first with a packet, tagged or not."""
+    decoder, tracker = Decoder(), FlowTracker(capacity=64)
+    decoder.watch_several(True)
+    for n in range(6):
+        packet = ipv4("10.0.0.1", "10.0.0.2", 6, tcp(40_000, 443, PSH | ACK, 100 + n))
+        views = [("lan0", ethernet(packet, tags=(10,))), ("lan0.10", ethernet(packet))]
+        for name, frame in views if n % 3 else reversed(views):
+            batch = batch_of([at(n * 1000, frame)])
+            batch.interface = name
+            tracker.track(decoder.decode(batch))
+    assert tracker.flush().rows["packets"].tolist() == [[6, 0]]
 
 
 def test_a_full_table_forgets_the_oldest() -> None:
