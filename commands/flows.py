@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 from addresses import addresses_of
 from batches import FLOW, ConnectionState, EndReason, FlowBatch, Rows
 from capture import read_capture
+from commands.progress import Progress
 from errors import InputError, UsageError
 from features import COLUMNS, FEATURES, extras, matrix, select
 from flow_tracker import FlowTracker
@@ -60,7 +60,8 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     write = _write_csv if options.out.suffix == ".csv" else _write_parquet
     partial = options.out.with_name(options.out.name + ".partial")
     try:
-        count = write(_pieces(options.captures, settings), partial)
+        with Progress("packets") as progress:
+            count = write(_pieces(options.captures, settings, progress), partial)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -102,12 +103,11 @@ def _arrow_type(name: str) -> pa.DataType:
     return pa.int32() if name in ("src_port", "dst_port") else pa.float64()
 
 
-def _pieces(paths: list[Path], settings: Settings) -> Iterator[pd.DataFrame]:
+def _pieces(paths: list[Path], settings: Settings, progress: Progress) -> Iterator[pd.DataFrame]:
     """Tables of some thousand flows each, as they end; memory does not grow with the file."""
     read = 0
     damages = []
-    told = time.monotonic()
-    for path in paths:
+    for place, path in enumerate(paths):
         if not path.is_file():
             raise InputError(f"There is no capture file {path}.")
         decoder = Decoder()
@@ -120,14 +120,15 @@ def _pieces(paths: list[Path], settings: Settings) -> Iterator[pd.DataFrame]:
         for frames in capture:
             yield from _tables(tracker.track(decoder.decode(frames)).rows)
             read += len(frames)
-            if time.monotonic() - told >= 10:
-                told = time.monotonic()
-                print(f"{read:,} packets read", file=sys.stderr)  # noqa: T201
+            fraction = capture.fraction
+            done = None if fraction is None else (place + fraction) / len(paths)
+            progress.update(read, done)
         yield from _tables(tracker.flush().rows)
         if capture.damage:
             damages.append(capture.damage)
     if damages and not read:
         raise InputError(" ".join(damages))
+    progress.clear()
     for damage in damages:
         print(f"secureflux: {damage}", file=sys.stderr)  # noqa: T201
 
