@@ -20,6 +20,7 @@ import psutil
 
 from benchmarks.measure import ROOT, Plan, Table, run_alone, spread, stop_all
 from benchmarks.program import Program
+from benchmarks.trained import LESSONS_S
 from benchmarks.wire import SENDING, WATCHED, Wire, why_not
 from errors import AppError
 
@@ -45,7 +46,8 @@ def measure(
 ) -> dict[str, Any]:
     plan.tell("training on traffic like it")
     trained = plan.folder / "trained"
-    run_alone(["benchmarks.verdicts", "--train", str(trained), str(1_000_000 // rate)])
+    gap_us = 1_000_000 // rate
+    run_alone(["benchmarks.verdicts", "--train", str(trained), str(gap_us), str(LESSONS_S)])
     found: dict[str, list[Any]] = {"program": [], "sniff": [], "sniff_slow": []}
     with Wire() as wire:
         for turn in range(plan.runs):
@@ -191,6 +193,8 @@ def _sniffed(wire: Wire, rate: int, seconds: float) -> dict[str, Any]:
 def _answer_of(process: subprocess.Popen[str]) -> dict[str, Any]:
     """What a process tells when its input ends."""
     output, _ = process.communicate(timeout=90)
+    if process.returncode != 0 or not output:
+        raise AppError(f"{' '.join(map(str, process.args))} ended with {process.returncode}.")
     found: dict[str, Any] = json.loads(output.splitlines()[-1])
     return found
 
@@ -236,7 +240,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
         _figure("unread", ours, "unread"),
         ("balanced", "yes" if all(one["balanced"] for one in ours) else "NO", "yes"),
         _figure("flows ended and judged", ours, "flows_ended"),
-        _figure("trainings of the live model meanwhile", ours, "trainings", target=">= 1"),
+        _trainings(ours),
         (
             "CPU s / 1 M packets, trainings and pages included",
             spread(
@@ -313,6 +317,14 @@ def _figure(
     words: str, runs: list[dict[str, Any]], name: str, target: str = ""
 ) -> tuple[str, str, str]:
     return words, spread([one[name] for one in runs]).text(",.0f"), target
+
+
+def _trainings(runs: list[dict[str, Any]]) -> tuple[str, str, str]:
+    """One that is begun is running, also where it has not come to its end."""
+    begun = spread([max(one["trainings"], one["polled"]["trainings_asked"]) for one in runs])
+    over = spread([one["trainings"] for one in runs])
+    words = "trainings of the live model begun, of them over"
+    return words, f"{begun.text('.0f')}, {over.text('.0f')}", ">= 1"
 
 
 def _figure_of_polls(runs: list[dict[str, Any]]) -> tuple[str, str, str]:

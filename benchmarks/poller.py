@@ -14,17 +14,26 @@ import select
 import sys
 import threading
 import time
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from benchmarks.measure import answer, percentile
 
-__all__ = ["PATHS", "Poller", "ask"]
+__all__ = ["PATHS", "Poller", "RefusedError", "ask"]
 
 PATHS: Final = ("/api/live_status", "/captured_data?limit=100", "/alerts_data", "/live", "/")
 _INTERVAL_S: Final = 0.1
 _LOOK_S: Final = 0.05
 _MOST_S: Final = 300.0
+
+
+class RefusedError(OSError):
+    """An answer with a status of 400 or more."""
+
+    def __init__(self, path: str, status: int, told: bytes) -> None:
+        super().__init__(f"{path} answered {status}: {told[:200]!r}")
+        self.status = status
 
 
 def ask(address: str, path: str, body: Any = None, *, timeout_s: float = 20.0) -> Any:
@@ -39,7 +48,7 @@ def ask(address: str, path: str, body: Any = None, *, timeout_s: float = 20.0) -
         response = connection.getresponse()
         told = response.read()
         if response.status >= 400:
-            raise OSError(f"{path} answered {response.status}: {told[:200]!r}")
+            raise RefusedError(path, response.status, told)
         kind = response.headers.get_content_type()
         return json.loads(told) if kind == "application/json" else told.decode()
     finally:
@@ -102,7 +111,13 @@ def _retrain_until_input_ends(address: str) -> int:
     deadline_s = time.monotonic() + _MOST_S
     while not _input_ended(_LOOK_S) and time.monotonic() < deadline_s:
         if ask(address, "/api/live_status")["baseline"]["phase"] == "TRAINED":
-            ask(address, "/api/baseline/retrain", {})
+            try:
+                ask(address, "/api/baseline/retrain", {})
+            except RefusedError as refused:
+                # It began one by itself since the question before.
+                if refused.status != HTTPStatus.CONFLICT:
+                    raise
+                continue
             asked += 1
     return asked
 

@@ -22,9 +22,9 @@ from packets import Decoder
 from predict import Predictor
 from settings import Settings
 
-__all__ = ["settings_in", "train", "warm"]
+__all__ = ["LESSONS_S", "settings_in", "train", "warm"]
 
-_SECONDS: Final = 10
+LESSONS_S: Final = 10
 """Of packet time; 500 flows of each second are learned from."""
 _PACKETS_A_FLOW: Final = 17
 _SEED: Final = 2
@@ -43,7 +43,7 @@ def warm() -> None:
         room.warm()
 
 
-def train(data_dir: Path, *, gap_us: int, seconds: int = _SECONDS) -> None:
+def train(data_dir: Path, *, gap_us: int, seconds: int) -> None:
     """Fill an empty data directory from traffic with a packet every `gap_us`.
 
     AppError where a model does not vote after it.

@@ -1,7 +1,7 @@
 """`verdicts`: packets of a file to the verdicts of all three forests on all its flows.
 
     python -m benchmarks.verdicts CAPTURE DATA_DIR
-    python -m benchmarks.verdicts --train DATA_DIR GAP_US
+    python -m benchmarks.verdicts --train DATA_DIR GAP_US SECONDS
 
 The one peer, NFStream, stops at features.
 """
@@ -16,7 +16,7 @@ from batches import MODELS, FlowBatch
 from benchmarks.kernel import PACKETS_A_FLOW
 from benchmarks.measure import Plan, Table, answer, cpu_s, in_turn, installed, run_alone, spread
 from benchmarks.synthetic import write_capture
-from benchmarks.trained import settings_in, train, warm
+from benchmarks.trained import LESSONS_S, settings_in, train, warm
 
 __all__ = ["measure", "run", "tables"]
 
@@ -66,7 +66,8 @@ def run(path: Path, data_dir: Path) -> dict[str, Any]:
     }
 
 
-def measure(plan: Plan) -> dict[str, Any]:
+def measure(plan: Plan, *, lessons_s: int = LESSONS_S) -> dict[str, Any]:
+    """lessons_s: seconds of traffic the live model is trained on."""
     path = write_capture(
         plan.folder / "verdicts.pcap",
         packets=plan.packets,
@@ -75,7 +76,7 @@ def measure(plan: Plan) -> dict[str, Any]:
     )
     data_dir = plan.folder / "verdicts"
     plan.tell("training on traffic like it")
-    run_alone(["benchmarks.verdicts", "--train", str(data_dir), str(GAP_US)])
+    run_alone(["benchmarks.verdicts", "--train", str(data_dir), str(GAP_US), str(lessons_s)])
     commands = {OURS: ["benchmarks.verdicts", str(path), str(data_dir)]}
     if installed(PEER):
         commands[PEER] = ["benchmarks.peers", PEER, str(path)]
@@ -124,7 +125,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--train":
-        train(Path(sys.argv[2]), gap_us=int(sys.argv[3]))
+        train(Path(sys.argv[2]), gap_us=int(sys.argv[3]), seconds=int(sys.argv[4]))
         answer({})
     else:
         answer(run(Path(sys.argv[1]), Path(sys.argv[2])))

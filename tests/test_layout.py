@@ -52,7 +52,9 @@ ROOMS = {
         "settings store capture packets flow_tracker features ml engine routes training benchmarks",
     ),
     "training": Room("training", "capture packets flow_tracker features ml"),
-    "benchmarks": Room("benchmarks", "capture packets flow_tracker features"),
+    "benchmarks": Room(
+        "benchmarks", "capture packets flow_tracker features ml predict settings engine"
+    ),
     "run": Room("run"),
 }
 
