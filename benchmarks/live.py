@@ -194,7 +194,7 @@ def _answer_of(process: subprocess.Popen[str]) -> dict[str, Any]:
     """What a process tells when its input ends."""
     output, _ = process.communicate(timeout=90)
     if process.returncode != 0 or not output:
-        raise AppError(f"{process.args} ended with {process.returncode} and no answer.")
+        raise AppError(f"{process.args!r} ended with {process.returncode} and no answer.")
     found: dict[str, Any] = json.loads(output.splitlines()[-1])
     return found
 
