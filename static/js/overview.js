@@ -142,6 +142,7 @@ function show(overview, status) {
   showHours(overview);
   showIncidents(overview);
   showDevices(overview);
+  setText($("#devices-view"), plain(status.capture.devices?.sentence ?? ""));
   showObjections(overview);
   const side = Boolean(overview.devices?.length || overview.objections?.length);
   $("#side-lists").hidden = !side;

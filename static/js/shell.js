@@ -207,12 +207,14 @@ function interfaceChoice(one, chosen) {
 /** The unfolded capture state of the live page: where, since when, what was lost and why. */
 export async function fillCaptureMenu(body) {
   const { capture } = shell.status;
-  const unread = Object.entries(capture.unread ?? {}).filter(([, n]) => n);
+  const { duplicate: copies = 0, ...others } = capture.unread ?? {};
+  const unread = Object.entries(others).filter(([, n]) => n);
   const facts = h("dl", { class: "facts" },
     capture.since ? fact("Since", hhmmss(capture.since)) : null,
     fact("Packets", count(capture.packets ?? 0)), fact("Bytes", bytes(capture.bytes ?? 0)),
     fact("Flows", `${count(capture.flows_active ?? 0)} active, ${count(capture.flows_ended ?? 0)} ended`),
     fact("Lost", `${lostWords(capture)}, ${count(capture.table_drops ?? 0)} flows by a full table`),
+    copies ? fact("Seen twice", `${count(copies)} on a second interface, judged once`) : null,
     unread.length ? fact("Not read", unread.map(([reason, n]) => `${count(n)} ${reason.replaceAll("_", " ")}`).join(", ")) : null);
   const running = capture.state === "capturing" || capture.state === "preparing";
   const choices = h("fieldset", { class: "capture-choices" }, h("legend", null, "Interfaces to capture on"));
