@@ -204,7 +204,7 @@ FLOW: Final = np.dtype(
         ("src_mac", np.uint64),
         ("dst_mac", np.uint64),
         ("bytes", np.int64, (2,)),  # transport payload
-        ("square_sum", np.int64, (2,)),  # of payload lengths; exact
+        ("square_sum", np.int64, (2,)),  # of payload lengths; exact, never beyond 2**63 - 1
         ("wire_bytes", np.int64, (2,)),
         ("dir_first_ns", np.int64, (2,)),
         ("dir_last_ns", np.int64, (2,)),
@@ -216,7 +216,6 @@ FLOW: Final = np.dtype(
         ("payload_packets", np.int32, (2,)),
         ("length_max", np.int32, (2,)),
         ("length_min", np.int32, (2,)),
-        ("header_bytes", np.int32, (2,)),
         ("flag_counts", np.int32, (4,)),  # FIN, SYN, RST, PSH
         ("first_payloads", np.int32, (3,)),  # the first three payload lengths > 0; -1 missing
         ("vlan", np.uint32),

@@ -104,10 +104,19 @@ def _divided(numerator: Column, denominator: Column) -> Column:
     return np.divide(numerator, denominator, out=out, where=denominator > 0)
 
 
-def _sample_deviation(total: Column, squares: Column, n: Column) -> Column:
-    """Sample (n - 1) deviation from exact integer sums; 0 below two values."""
-    spread = squares - _divided(total * total, n)
-    return np.sqrt(np.maximum(_divided(spread, n - 1), 0.0))
+def _sample_deviation(
+    total: NDArray[np.int64], squares: NDArray[np.int64], n: NDArray[np.int64]
+) -> Column:
+    """Sample (n - 1) deviation from exact integer sums; 0 below two values.
+
+    Squares are taken about the whole number below the mean: their sum is small and exact, while
+    the textbook's difference of two huge numbers loses it (100 MB in packets of one size spread).
+    """
+    centre = total // np.maximum(n, 1)
+    rest = total - centre * n
+    about_centre = squares - centre * (total + rest)  # whole numbers that wrap, and so are exact
+    spread = about_centre - _divided(rest.astype(np.float64) ** 2, n.astype(np.float64))
+    return np.sqrt(np.maximum(_divided(spread, (n - 1).astype(np.float64)), 0.0))
 
 
 def _gap_deviation(m2: Column, gaps: Column) -> Column:
@@ -123,7 +132,8 @@ def matrix(rows: Rows) -> NDArray[np.float64]:
     """
     n = rows["packets"].astype(np.float64)
     sums = rows["bytes"].astype(np.float64)
-    squares = rows["square_sum"].astype(np.float64)
+    squares = rows["square_sum"]
+    counts = rows["packets"].astype(np.int64)
     flags = rows["flag_counts"].astype(np.float64)
     windows = rows["init_window"].astype(np.float64)
     packets = n.sum(axis=1)
@@ -135,7 +145,7 @@ def matrix(rows: Rows) -> NDArray[np.float64]:
     gap_mean_us = rows["iat_mean"][:, :2] / 1e3
     gap_std_us = _gap_deviation(rows["iat_m2"][:, :2], gaps)
     length_mean = _divided(sums, n)
-    length_std = _sample_deviation(sums, squares, n)
+    length_std = _sample_deviation(rows["bytes"], squares, counts)
     length_max = rows["length_max"].astype(np.float64)
     length_min = rows["length_min"].astype(np.float64)
     # An empty direction has no smallest packet, so it must not win the minimum of both.
@@ -149,7 +159,9 @@ def matrix(rows: Rows) -> NDArray[np.float64]:
         "Min Packet Length": np.where(np.isfinite(smallest), smallest, 0.0),
         "Max Packet Length": length_max.max(axis=1),
         "Packet Length Mean": _divided(payload, packets),
-        "Packet Length Std": _sample_deviation(payload, squares.sum(axis=1), packets),
+        "Packet Length Std": _sample_deviation(
+            rows["bytes"].sum(axis=1), squares.sum(axis=1), counts.sum(axis=1)
+        ),
         "Bytes Ratio": np.log1p(sums[:, 1]) - np.log1p(sums[:, 0]),
         "Packets Ratio": np.log1p(n[:, 1]) - np.log1p(n[:, 0]),
         "SYN Share": _divided(flags[:, 1], packets),

@@ -29,6 +29,8 @@ MARK_RST: Final = 16
 MARK_ESTABLISHED: Final = 32  # the initiator acknowledged the SYN-ACK
 BOTH_FINS: Final = _MARK_FIN_FORWARD | _MARK_FIN_BACKWARD
 
+_MOST: Final = np.iinfo(np.int64).max
+
 _END_ACTIVE: Final = int(EndReason.ACTIVE)
 _STATE_S0: Final = int(ConnectionState.S0)
 _STATE_REJ: Final = int(ConnectionState.REJ)
@@ -77,7 +79,6 @@ def begin(table: Table, r: Int, packet: Any, swapped: bool) -> None:
         row["payload_packets"][d] = 0
         row["length_max"][d] = 0
         row["length_min"][d] = 0
-        row["header_bytes"][d] = 0
         row["init_window"][d] = 0
         row["ttl"][d] = 0
     for d in range(3):
@@ -117,7 +118,12 @@ def _add_gap(row: Any, which: Int, gap: float, count: Int) -> None:
 
 @compiled
 def _add_times(row: Any, d: Int, t: Int) -> None:
-    """Gaps of the direction and of the flow; a packet captured out of order counts as gap 0."""
+    """Gaps of the direction and of the flow; a packet captured out of order counts as gap 0.
+
+    One that is older than the flow counts from its first packet, so that no direction lasts longer
+    than the flow.
+    """
+    t = max(t, row["first_ns"])
     seen = np.int64(row["packets"][0]) + np.int64(row["packets"][1])
     if seen > 0:
         gap = float(max(t - row["last_ns"], 0))
@@ -162,9 +168,9 @@ def add_packet(row: Any, d: Int, packet: Any) -> None:
         row["ttl"][d] = packet["ttl"]
     row["packets"][d] += 1
     row["bytes"][d] += length
-    row["square_sum"][d] += length * length
+    # Lengths of the wire reach this sum after 2**31 packets, lengths that a file invents at once.
+    row["square_sum"][d] += min(length * length, _MOST - row["square_sum"][d])
     row["wire_bytes"][d] += packet["wire_length"]
-    row["header_bytes"][d] += packet["header_length"]
     row["length_max"][d] = max(row["length_max"][d], length)
     row["length_min"][d] = min(row["length_min"][d], length)
     if length > 0:

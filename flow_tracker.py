@@ -80,6 +80,15 @@ _KIND_FLOW: Final = int(PacketKind.FLOW)
 
 
 @compiled
+def _end_of(table: Table, r: Int, otherwise: Int) -> Int:
+    """Why the flow in row r ended, where something else than its packets ends it now."""
+    row = table.rows[r]
+    if table.status[r] == CLOSING:
+        return np.int64(row["end_reason"])
+    return _END_FIN if np.int64(row["marks"]) & BOTH_FINS == BOTH_FINS else otherwise
+
+
+@compiled
 def _give_out(table: Table, r: Int, reason: Int, out: Rows, count: Int) -> Int:
     row = table.rows[r]
     row["end_reason"] = reason
@@ -145,11 +154,7 @@ def _expire(table: Table, now_ns: Int, idle_ns: Int, out: Rows, count: Int) -> t
             if count >= len(out):
                 registers[FIRST_OPEN] = r
                 return count, False
-            # A flow that still lingers here ended long before the clock moved on.
-            reason: Int = _END_IDLE
-            if table.status[r] == CLOSING:
-                reason = np.int64(table.rows[r]["end_reason"])
-            count = _give_out(table, r, reason, out, count)
+            count = _give_out(table, r, _end_of(table, r, _END_IDLE), out, count)
         table.status[r] = EXPIRED
         r = np.int64(table.newer[r])
     registers[FIRST_OPEN] = r
@@ -172,13 +177,7 @@ def _end_all(table: Table, out: Rows, count: Int) -> tuple[Int, bool]:
         if table.status[r] == OPEN or table.status[r] == CLOSING:
             if count >= len(out):
                 return count, False
-            row = table.rows[r]
-            reason: Int = _END_SHUTDOWN
-            if table.status[r] == CLOSING:
-                reason = np.int64(row["end_reason"])
-            elif np.int64(row["marks"]) & BOTH_FINS == BOTH_FINS:
-                reason = _END_FIN
-            count = _give_out(table, r, reason, out, count)
+            count = _give_out(table, r, _end_of(table, r, _END_SHUTDOWN), out, count)
         _forget(table, r)
         r = newer
     table.registers[CLOSING_COUNT] = 0
@@ -194,8 +193,9 @@ def _new_flow(
     if r < 0:
         oldest = table.registers[OLDEST]
         if table.status[oldest] == OPEN or table.status[oldest] == CLOSING:
-            count = _give_out(table, oldest, _END_EVICTED, out, count)
-            table.registers[EVICTED] += 1
+            reason = _end_of(table, oldest, _END_EVICTED)
+            count = _give_out(table, oldest, reason, out, count)
+            table.registers[EVICTED] += 1 if reason == _END_EVICTED else 0
         _forget(table, oldest)
         r = oldest
     table.registers[FREE_ROW] = table.newer[r]
@@ -254,17 +254,21 @@ def _one_packet(table: Table, packet: Any, active_ns: Int, out: Rows, count: Int
         ended = np.int64(row["marks"]) & BOTH_FINS == BOTH_FINS
         if opens and ended:
             count = _give_out(table, r, _END_FIN, out, count)
-            _restart(table, r, packet, d == 1, False)
+            _restart(table, r, packet, False, False)
             d = 0
         elif t - row["first_ns"] >= active_ns:
-            count = _give_out(table, r, _END_TIMEOUT, out, count)
+            count = _give_out(table, r, _end_of(table, r, _END_TIMEOUT), out, count)
+            if ended:  # the last acknowledgement alone is no flow
+                table.status[r] = CLOSED
+                table.registers[LATE] += 1
+                return count
             _restart(table, r, packet, d == 1, True)
         _into_flow(table, r, d, packet)
         return count
     if opens:
         if status == CLOSING:
             count = _give_out(table, r, np.int64(row["end_reason"]), out, count)
-        _restart(table, r, packet, d == 1, False)
+        _restart(table, r, packet, False, False)
         _into_flow(table, r, 0, packet)
     elif status == CLOSING and t <= row["last_ns"]:
         add_packet(row, d, packet)
@@ -347,7 +351,7 @@ def flush(table: Table, out: Rows) -> tuple[Int, bool]:
 class FlowTracker:
     """The flow table behind one door; used by one thread.
 
-    capacity: rows (312 bytes each); at the limit the longest silent flow ends (EVICTED).
+    capacity: rows (304 bytes each); at the limit the longest silent flow ends (EVICTED).
     active_s, idle_s, quiet_s: time-outs in seconds of packet time.
 
     >>> tracker = FlowTracker(capacity=16)

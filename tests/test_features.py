@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from batches import FLOW
 from features import COLUMNS, FEATURES, HOME, INDUSTRIAL, LIVE, extras, matrix, select
-from tests.frames import ACK, PSH, SYN, Frame, at, ethernet, golden, ipv4, talk, udp
+from tests.frames import ACK, FIN, PSH, SYN, Frame, at, ethernet, golden, ipv4, talk, udp
 from tests.test_flow_tracker import flows_of
 
 GOLDEN = {
@@ -76,6 +81,38 @@ def test_padding_is_not_payload() -> None:
     assert features_of(padded) == features_of(golden())
 
 
+def test_packets_captured_in_the_wrong_order_change_no_feature() -> None:
+    frames = golden()
+    swapped = features_of([*frames[:4], frames[5], frames[4]])
+    assert swapped == pytest.approx(features_of(frames), rel=1e-12)
+
+
+def test_a_capture_that_begins_with_the_syn_ack() -> None:
+    """The client stays forward; its first window is then unknown, that of its ACK is seen."""
+    found = features_of(golden()[1:])
+    assert (found["Total Fwd Packets"], found["Total Bwd Packets"]) == (3, 2)
+    assert (found["Init Win Fwd"], found["Init Win Bwd"]) == (502, 65160)
+    assert (found["Flow Duration"], found["Fwd IAT Total"]) == (40400, 40300)
+
+
+def test_a_connection_longer_than_two_minutes_is_two_flows_of_one_direction() -> None:
+    steps = [(second * 1e6, "fb"[second % 2], PSH | ACK, 10) for second in range(1, 131)]
+    rows = flows_of(talk("10.0.0.1", 40000, "10.0.0.2", 80, [(0.0, "f", SYN, 0), *steps]))
+    found = matrix(rows)[:, : COLUMNS.index("Total Bwd Packets") + 1]
+    assert found.tolist() == [[119e6, 60, 60], [10e6, 6, 5]]
+    assert rows["dst_port"].tolist() == [80, 80]
+
+
+def test_the_same_ports_after_fin_are_two_flows_and_no_ghost() -> None:
+    handshake = ((0, "f", SYN, 0), (100, "b", SYN | ACK, 0), (200, "f", ACK, 0))
+    fins = ((300, "f", FIN | ACK, 0), (400, "b", FIN | ACK, 0), (500, "f", ACK, 0))
+    steps = (*handshake, *fins, (900, "f", SYN, 0), (990, "b", SYN | ACK, 0))
+    found = matrix(flows_of(talk("10.0.0.1", 40000, "10.0.0.2", 80, steps)))
+    assert found[:, 0].tolist() == [500, 90]
+    flags = found[:, [COLUMNS.index("FIN Flag Count"), COLUMNS.index("SYN Flag Count")]]
+    assert flags.tolist() == [[2, 2], [0, 2]]
+
+
 def test_a_single_syn() -> None:
     found = features_of(golden()[:1])
     assert found["Flow Duration"] == found["Flow Bytes/s"] == found["Flow Packets/s"] == 0.0
@@ -98,6 +135,26 @@ def test_an_empty_direction_has_no_smallest_packet() -> None:
         [at(t, ethernet(ipv4("10.0.0.1", "10.0.0.9", 17, udp(5000, 53, 30 + t)))) for t in (0, 9)]
     )
     assert (found["Bwd Packet Length Min"], found["Min Packet Length"]) == (0, 30)
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.tuples(st.integers(0, 65_535), st.integers(1, 2**27)), min_size=1, max_size=4),
+)
+def test_the_deviation_of_lengths_is_exact_however_many_they_are(
+    lengths: list[tuple[int, int]],
+) -> None:
+    """Against fractions; (length, how many packets have it), up to half a billion packets."""
+    n = sum(count for _, count in lengths)
+    total = sum(length * count for length, count in lengths)
+    squares = sum(length * length * count for length, count in lengths)
+    row = np.zeros(1, FLOW)
+    row["packets"][0], row["bytes"][0], row["square_sum"][0] = (n, 0), (total, 0), (squares, 0)
+    exact = Fraction(n * squares - total * total, n * (n - 1)) if n > 1 else Fraction(0)
+    for name in ("Fwd Packet Length Std", "Packet Length Std"):
+        found = float(matrix(row)[0, COLUMNS.index(name)])
+        assert found == pytest.approx(float(exact) ** 0.5, rel=1e-6)
+        assert (found == 0.0) == (exact == 0)
 
 
 def test_identities_hold_in_every_flow() -> None:

@@ -34,6 +34,7 @@ from tests.frames import (
     golden,
     icmp,
     ipv4,
+    ipv6,
     talk,
     udp,
 )
@@ -131,9 +132,11 @@ def test_a_silent_flow_ends_by_packet_time_and_its_continuation_keeps_the_direct
     assert states(rows) == ["UNANSWERED", "ANSWERED"]
 
 
-def test_a_silent_flow_ends_by_the_clock_where_no_packet_comes() -> None:
+@pytest.mark.parametrize(
+    "frames", [golden()[:1], [at(0, ethernet(ipv4("10.0.0.1", "10.0.0.9", 17, udp(5000, 53, 30))))]]
+)
+def test_a_silent_flow_ends_by_the_clock_where_no_packet_comes(frames: list[Frame]) -> None:
     tracker = FlowTracker(capacity=64)
-    frames = golden()[:1]
     tracker.track(Decoder().decode(batch_of(frames)))
     assert len(tracker.expire(frames[0][0] + 119 * 10**9)) == 0
     assert reasons(tracker.expire(frames[0][0] + 120 * 10**9).rows) == ["IDLE"]
@@ -157,6 +160,129 @@ def test_data_long_after_a_reset_is_a_flow_of_its_own() -> None:
     assert rows["continued"].tolist() == [0, 1]
 
 
+def test_a_syn_from_the_other_side_begins_a_flow_with_its_sender_forward() -> None:
+    """Two hosts that use one pair of ports in both roles, as BGP and IKE speakers may."""
+    fins = ((300, "f", FIN | ACK, 0), (400, "b", FIN | ACK, 0))
+    for end in ((*fins, (500, "f", ACK, 0)), fins, ((300, "f", RST, 0),)):
+        back = ((SECOND / 2, "b", SYN, 0), (SECOND / 2 + 100, "f", SYN | ACK, 0))
+        rows = flows_of(conversation(*HANDSHAKE, *end, *back))
+        assert rows["packets"].tolist()[1] == [1, 1]
+        assert rows["src_lo"].tolist() == [0x0A000001, 0x0A000002]
+        assert rows["src_port"].tolist() == [40000, 80]
+        assert rows["continued"].tolist() == [0, 0]
+
+
+def test_a_syn_long_after_a_silent_flow_belongs_to_its_sender() -> None:
+    rows = flows_of(conversation(*HANDSHAKE, (300 * SECOND, "b", SYN, 0)))
+    assert (reasons(rows), rows["src_port"].tolist()) == (["IDLE", "SHUTDOWN"], [40000, 80])
+    assert rows["continued"].tolist() == [0, 0]
+
+
+def test_both_sides_may_open_at_once() -> None:
+    steps = ((0, "f", SYN, 0), (10, "b", SYN, 0), (90, "f", SYN | ACK, 0), (95, "b", SYN | ACK, 0))
+    rows = flows_of(conversation(*steps, (150, "f", ACK, 0), (200, "b", PSH | ACK, 9)))
+    assert rows["packets"].tolist() == [[3, 3]]
+    assert (states(rows), rows["flag_counts"].tolist()) == (["EST"], [[0, 4, 0, 1]])
+
+
+def test_a_syn_sent_again_is_the_same_attempt() -> None:
+    tries = [(t * SECOND, "f", SYN, 0) for t in (0, 1, 3, 7, 15, 31, 63)]
+    rows = flows_of(conversation(*tries))
+    assert (rows["packets"].tolist(), states(rows)) == ([[7, 0]], ["S0"])
+    rows = flows_of(conversation(*tries, (64 * SECOND, "b", SYN | ACK, 0)))
+    assert (rows["packets"].tolist(), states(rows)) == ([[7, 1]], ["EST"])
+
+
+def test_each_refused_attempt_is_a_flow() -> None:
+    """A client that tries again half a second after a RST, as Windows does three times."""
+    tries = [
+        step
+        for n in range(3)
+        for step in (
+            (n * SECOND / 2, "f", SYN, 0),
+            (n * SECOND / 2 + 90, "b", RST | ACK, 0),
+        )
+    ]
+    rows = flows_of(conversation(*tries))
+    assert (rows["packets"].tolist(), states(rows)) == ([[1, 1]] * 3, ["REJ"] * 3)
+
+
+def test_one_side_may_go_on_sending_after_the_fin_of_the_other() -> None:
+    data = [(i * SECOND, "b", PSH | ACK, 1000) for i in range(1, 60)]
+    acks = [(i * SECOND + 50, "f", ACK, 0) for i in range(1, 60)]
+    end = ((60 * SECOND, "b", FIN | ACK, 0), (60 * SECOND + 50, "f", ACK, 0))
+    steps = [*HANDSHAKE, (300, "f", FIN | ACK, 0), *sorted([*data, *acks]), *end]
+    rows = flows_of(conversation(*steps))
+    assert (rows["packets"].tolist(), rows["bytes"].tolist()) == ([[63, 61]], [[0, 59_000]])
+    assert (reasons(rows), states(rows)) == (["FIN"], ["SF"])
+
+
+def test_keep_alives_keep_a_connection_in_one_flow_until_the_active_time_out() -> None:
+    """RFC 9293 §3.8.4: a segment without data, acknowledged; here every 45 s."""
+    steps = [
+        step
+        for n in range(1, 6)
+        for step in ((n * 45 * SECOND, "f", ACK, 0), (n * 45 * SECOND + 80, "b", ACK, 0))
+    ]
+    rows = flows_of(conversation(*HANDSHAKE, *steps))
+    assert reasons(rows) == ["TIMEOUT", "SHUTDOWN"]
+    assert rows["packets"].tolist() == [[4, 3], [3, 3]]
+
+
+@pytest.mark.parametrize("silence_s", [0, 100, 130])
+def test_fins_of_both_sides_end_a_flow_though_the_last_ack_is_missing_or_late(
+    silence_s: int,
+) -> None:
+    """The acknowledgement behind a time-out is no flow of one packet."""
+    late = [((100 + silence_s) * SECOND, "b", ACK, 0)] * (silence_s > 0)
+    fins = ((100 * SECOND, "b", FIN | ACK, 0), (100 * SECOND, "f", FIN | ACK, 0))
+    frames = conversation(*HANDSHAKE, *fins, *late)
+    tracker = FlowTracker(capacity=64)
+    rows = tracker.track(Decoder().decode(batch_of(frames))).rows
+    if silence_s == 130:  # by then the connection is forgotten: what comes counts as going on
+        assert (reasons(rows), len(tracker.flush())) == (["FIN"], 1)
+        return
+    rows = np.concatenate([rows, tracker.flush().rows])
+    assert (reasons(rows), states(rows)) == (["FIN"], ["SF"])
+    assert rows["packets"].tolist() == [[3, 2]]
+    assert tracker.late_packets == len(late)
+
+
+def test_udp_is_cut_after_two_minutes_and_ends_after_two_minutes_of_silence() -> None:
+    def packet(second: float, way: str) -> Frame:
+        ends = ("10.0.0.1", "10.0.0.9") if way == "f" else ("10.0.0.9", "10.0.0.1")
+        ports = (5000, 4500) if way == "f" else (4500, 5000)
+        return at(second * SECOND, ethernet(ipv4(*ends, 17, udp(*ports, 30))))
+
+    frames = [packet(second, "fb"[second % 3 == 0]) for second in (1, 60, 119, 120, 121)]
+    rows = flows_of([*frames, packet(241, "b"), packet(360.999, "f")])
+    assert reasons(rows) == ["TIMEOUT", "IDLE", "SHUTDOWN"]
+    assert rows["packets"].tolist() == [[2, 2], [1, 0], [1, 1]]
+    assert rows["src_port"].tolist() == [5000] * 3
+    assert (rows["last_ns"] - rows["first_ns"] < 120 * 10**9).all()
+
+
+def test_a_clock_that_goes_back_a_little_changes_no_flow() -> None:
+    """Up to a minute: the steps of a time server, several capture threads in one file."""
+    steps = ((50 * SECOND, "f", SYN, 0), (50.1 * SECOND, "b", SYN | ACK, 0))
+    back = ((10 * SECOND, "f", ACK, 0), (11 * SECOND, "b", PSH | ACK, 50))
+    rows = flows_of(conversation(*steps, *back, (51 * SECOND, "f", ACK, 0)))
+    assert rows["packets"].tolist() == [[3, 2]]
+    assert (rows["last_ns"] - rows["first_ns"]).tolist() == [10**9]
+    assert (rows["iat_mean"] >= 0).all()
+
+
+def test_no_direction_lasts_longer_than_its_flow() -> None:
+    """A packet of the other side that is older than the flow's first one."""
+    rows = flows_of(
+        conversation((SECOND, "f", ACK, 0), (0, "b", ACK, 0), (2 * SECOND, "b", ACK, 0))
+    )
+    spans = rows["dir_last_ns"] - rows["dir_first_ns"]
+    assert (rows["last_ns"] - rows["first_ns"]).tolist() == [10**9]
+    assert spans.tolist() == [[0, 10**9]]
+    assert rows["iat_mean"].tolist() == [[0.0, 1e9, 0.5e9]]
+
+
 @pytest.mark.parametrize(
     ("steps", "state"),
     [
@@ -178,6 +304,34 @@ def test_an_echo_reply_belongs_to_its_request_and_an_error_does_not() -> None:
     ]
     rows = flows_of(frames)
     assert sorted(rows["packets"].tolist()) == [[1, 0], [1, 1]]
+
+
+@pytest.mark.parametrize(("request_type", "reply_type"), [(13, 14), (15, 16), (17, 18), (8, 0)])
+def test_an_icmp_reply_counts_to_its_request(request_type: int, reply_type: int) -> None:
+    """RFC 792 and RFC 950: echo, timestamp, information, address mask."""
+    frames = [
+        at(0, ethernet(ipv4("10.0.0.1", "10.0.0.2", 1, icmp(request_type)))),
+        at(10, ethernet(ipv4("10.0.0.2", "10.0.0.1", 1, icmp(reply_type)))),
+    ]
+    rows = flows_of(frames)
+    assert rows["packets"].tolist() == [[1, 1]]
+    assert (rows["icmp_type"].tolist(), states(rows)) == ([request_type], ["ANSWERED"])
+
+
+@pytest.mark.parametrize(
+    ("types", "packets"),
+    [
+        ((128, 129), [[1, 1]]),  # echo (RFC 4443)
+        ((135, 136), [[1, 0], [1, 0]]),  # a neighbour also speaks unasked (RFC 4861 §7.2.6)
+        ((133, 134), [[1, 0], [1, 0]]),  # as does a router (§6.2.4)
+    ],
+)
+def test_of_icmpv6_only_echo_has_a_reply(types: tuple[int, int], packets: list[list[int]]) -> None:
+    frames = [
+        at(0, ethernet(ipv6("fe80::1", "fe80::2", 58, icmp(types[0])), 0x86DD)),
+        at(10, ethernet(ipv6("fe80::2", "fe80::1", 58, icmp(types[1])), 0x86DD)),
+    ]
+    assert flows_of(frames)["packets"].tolist() == packets
 
 
 def test_the_vlan_belongs_to_the_key() -> None:
@@ -214,6 +368,19 @@ def test_a_full_table_ends_the_longest_silent_flow_and_counts_it() -> None:
     left = tracker.flush().rows
     assert len(ended) + len(left) == 5000
     assert len({*ended["id"].tolist(), *left["id"].tolist()}) == 5000
+
+
+def test_a_flow_that_has_ended_is_not_told_as_evicted() -> None:
+    """A full table hands out what lingers with the reason that it has."""
+    frames = [
+        frame
+        for i in range(100)
+        for frame in conversation((i, "f", SYN, 0), (i, "b", RST | ACK, 0), sport=1000 + i)
+    ]
+    tracker = FlowTracker(capacity=8)
+    ended = tracker.track(Decoder().decode(batch_of(frames))).rows
+    assert (tracker.evicted, len(ended)) == (0, 92)
+    assert set(reasons(ended)) == set(reasons(tracker.flush().rows)) == {"RST"}
 
 
 # --- properties -----------------------------------------------------------------------------------
