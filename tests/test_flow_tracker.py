@@ -372,15 +372,26 @@ def test_a_full_table_ends_the_longest_silent_flow_and_counts_it() -> None:
 
 def test_a_flow_that_has_ended_is_not_told_as_evicted() -> None:
     """A full table hands out what lingers with the reason that it has."""
-    frames = [
-        frame
-        for i in range(100)
-        for frame in conversation((i, "f", SYN, 0), (i, "b", RST | ACK, 0), sport=1000 + i)
-    ]
+    refused = conversation((0, "f", SYN, 0), (1, "b", RST | ACK, 0), sport=999)
+    closed = conversation(*HANDSHAKE, (300, "f", FIN | ACK, 0), (301, "b", FIN | ACK, 0))
+    others = [conversation((400 + i, "f", SYN, 0), sport=1000 + i)[0] for i in range(9)]
     tracker = FlowTracker(capacity=8)
-    ended = tracker.track(Decoder().decode(batch_of(frames))).rows
-    assert (tracker.evicted, len(ended)) == (0, 92)
-    assert set(reasons(ended)) == set(reasons(tracker.flush().rows)) == {"RST"}
+    ended = tracker.track(Decoder().decode(batch_of([*refused, *closed, *others]))).rows
+    assert (reasons(ended), tracker.evicted) == (["RST", "FIN", "EVICTED"], 1)
+
+
+def test_a_flow_lingers_by_its_own_end_and_not_by_that_of_the_flow_before() -> None:
+    """Its packets captured out of order count, a second after the first one's RST."""
+    again = ((0.9 * SECOND, "f", SYN, 0), (0.95 * SECOND, "b", RST | ACK, 0))
+    other = conversation((1.5 * SECOND, "f", SYN, 0), sport=999)
+    rows = flows_of(
+        [
+            *conversation((0, "f", SYN, 0), (100, "b", RST | ACK, 0), *again),
+            *other,
+            *conversation((0.93 * SECOND, "b", RST | ACK, 0)),
+        ]
+    )
+    assert sorted(rows["packets"].tolist()) == [[1, 0], [1, 1], [1, 2]]
 
 
 # --- properties -----------------------------------------------------------------------------------
