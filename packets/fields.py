@@ -1,0 +1,42 @@
+"""Numbers out of a frame's bytes; the caller has checked that they are there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiled import Int, compiled
+
+__all__ = ["bytes_as_u64", "u8", "u16", "u16_little", "u32"]
+
+# A cast at once: a uint8 shifted by 8 is 0 interpreted and wider compiled.
+
+
+@compiled
+def u8(data: NDArray[np.uint8], at: Int) -> Any:
+    return np.int64(data[at])
+
+
+@compiled
+def u16(data: NDArray[np.uint8], at: Int) -> Any:
+    return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
+
+
+@compiled
+def u16_little(data: NDArray[np.uint8], at: Int) -> Any:
+    return np.int64(data[at]) | (np.int64(data[at + 1]) << 8)
+
+
+@compiled
+def u32(data: NDArray[np.uint8], at: Int) -> Any:
+    return (u16(data, at) << 16) | u16(data, at + 2)
+
+
+@compiled
+def bytes_as_u64(data: NDArray[np.uint8], at: Int, count: Int) -> Any:
+    value = np.uint64(0)
+    for i in range(count):
+        value = (value << np.uint64(8)) | np.uint64(data[at + i])
+    return value
