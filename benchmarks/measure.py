@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import psutil
 
+import resource_usage
 from errors import AppError
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "in_turn",
     "installed",
     "machine",
+    "peak_bytes",
     "percentile",
     "run_alone",
     "spread",
@@ -102,6 +104,19 @@ def cpu_s() -> float:
     """CPU seconds of this process and of its children that have ended."""
     times = os.times()
     return time.process_time() + times.children_user + times.children_system
+
+
+def peak_bytes() -> int:
+    """The largest resident set of this process since it became this program.
+
+    getrusage answers with the parent's where that was larger: a fork begins as its copy.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource_usage.peak_rss_bytes()
 
 
 def installed(*modules: str) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from batches import FLOW, UDP, PacketBatch
 from benchmarks.kernel import PACKETS_A_FLOW, run
-from benchmarks.measure import Plan, Table, answer, cpu_s, in_turn, spread
+from benchmarks.measure import Plan, Table, answer, cpu_s, in_turn, peak_bytes, spread
 from benchmarks.synthetic import write_capture
 
 __all__ = ["flood", "longest_probe", "measure", "tables"]
@@ -173,6 +173,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "flood":
         answer(flood(int(sys.argv[2]), int(sys.argv[3])))
     else:
-        from resource_usage import peak_rss_bytes
-
-        answer({**run(Path(sys.argv[2])), "peak_rss_bytes": peak_rss_bytes()})
+        answer({**run(Path(sys.argv[2])), "peak_rss_bytes": peak_bytes()})

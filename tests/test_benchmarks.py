@@ -217,6 +217,14 @@ def test_a_command_that_fails_is_told_in_a_sentence() -> None:
         run_alone([sys.executable, "-c", "input()"], timeout_s=0.01)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="told by /proc")
+def test_a_large_parent_does_not_count() -> None:
+    ballast = np.ones(50_000_000)
+    code = "from benchmarks.measure import *; answer({'peak': peak_bytes()})"
+    told = run_alone([sys.executable, "-c", code])
+    assert 10_000_000 < told["peak"] < ballast.nbytes
+
+
 def test_spread_and_percentiles() -> None:
     assert spread([2.0]).text(".1f") == "2.0"
     assert spread([2.0, 9.0, 1.0]).text(".0f") == "2 (1-9)"
