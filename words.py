@@ -38,6 +38,7 @@ __all__ = [
     "suppression_scope",
     "title",
     "top_deviations",
+    "unread",
     "why",
 ]
 
@@ -61,7 +62,35 @@ _SERVICES: Final = {
 }  # fmt: skip
 """Names people know for well-known ports (IANA registry; 8080 and 8443 by custom)."""
 
-_PROTOCOLS: Final = {ARP: "ARP", ICMP: "ICMP", TCP: "TCP", UDP: "UDP", ICMPV6: "ICMPv6"}
+_PROTOCOLS: Final = {
+    ARP: "ARP",
+    ICMP: "ICMP",
+    2: "IGMP",
+    4: "IP in IP",
+    TCP: "TCP",
+    UDP: "UDP",
+    41: "IPv6 in IPv4",
+    47: "GRE",
+    50: "ESP",
+    51: "AH",
+    ICMPV6: "ICMPv6",
+    88: "EIGRP",
+    89: "OSPF",
+    103: "PIM",
+    112: "VRRP",
+    115: "L2TP",
+    132: "SCTP",
+}
+
+_UNREAD: Final = {
+    "link_type": "of a link type that is not read here",
+    "truncated": "cut off within their headers",
+    "not_ip": "neither IP nor ARP",
+    "bad_header": "with a header that contradicts itself",
+    "fragment": "later fragments",
+    "encrypted": "encrypted",
+    "duplicate": "seen twice",
+}
 
 
 # --- names --------------------------------------------------------------------------------------
@@ -95,6 +124,14 @@ def _who(incident: Mapping[str, Any], side: str) -> str:
     address = str(incident.get("src_ip" if side == "src" else "dst_ip") or "an unknown address")
     names = incident.get("names") or {}
     return plain(str(names.get(side) or "")) or plain(address)
+
+
+def unread(frames: Mapping[str, int]) -> str:
+    """Why frames gave no packet: "12 neither IP nor ARP, 3 later fragments".
+
+    frames: how many, by the names of UNREAD_REASONS.
+    """
+    return ", ".join(f"{n:,} {_UNREAD[reason]}" for reason, n in frames.items() if n)
 
 
 # --- titles and why -----------------------------------------------------------------------------

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.parquet as pq
 
 from addresses import addresses_of
-from batches import FLOW, ConnectionState, EndReason, FlowBatch, Rows
+from batches import FLOW, UNREAD_REASONS, ConnectionState, EndReason, FlowBatch, Rows
 from capture import read_capture
+from commands.captures import refuse_unreadable
 from commands.progress import Progress
-from errors import InputError, UsageError
-from features import COLUMNS, FEATURES, extras, matrix, select
+from errors import AppError, InputError, UsageError
+from features import COLUMNS, FEATURES, extras, matrix
 from flow_tracker import FlowTracker
 from packets import Decoder
 from settings import Settings
-from words import protocol_name
+from words import count, protocol_name, unread
 
 __all__ = ["add_commands", "flow_table"]
 
@@ -30,16 +34,12 @@ _SHOWN: Final = tuple(
     f.name for f in FEATURES if f.group in ("home", "industrial") or f.name.endswith("Flag Count")
 )
 _SHAPES: Final = tuple(name for name in COLUMNS if name not in _SHOWN)
-_TEXTS: Final = (
-    "flow_id",
-    "src_ip",
-    "dst_ip",
-    "protocol",
-    "timestamp",
-    "state",
-    "connection_state",
-)
+# Flows written at once: a good row group for parquet, and a few ten MB of memory.
 _PIECE: Final = 20_000
+
+_PROTOCOLS: Final = pa.array([protocol_name(number) for number in range(256)])
+_STATES: Final = pa.array([reason.name.lower() for reason in EndReason])
+_CONNECTION_STATES: Final = pa.array([state.name for state in ConnectionState])
 
 
 def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
@@ -52,126 +52,164 @@ def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    if options.out.suffix not in (".csv", ".parquet"):
-        raise UsageError(f"--out must end in .csv or .parquet, not {options.out.name!r}.")
+    out: Path = options.out
+    if out.suffix not in (".csv", ".parquet"):
+        raise UsageError(f"--out must end in .csv or .parquet, not {out.name!r}.")
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder: give the name of a file.")
     for path in options.captures:
-        if options.out.exists() and path.exists() and options.out.samefile(path):
-            raise UsageError(f"--out {options.out} is one of the captures: give another name.")
-    write = _write_csv if options.out.suffix == ".csv" else _write_parquet
-    partial = options.out.with_name(options.out.name + ".partial")
+        if out.exists() and path.exists() and out.samefile(path):
+            raise UsageError(f"--out {out} is one of the captures: give another name.")
+    refuse_unreadable(options.captures)
+    partial = out.with_name(out.name + ".partial")
     try:
         with Progress("packets") as progress:
-            count = write(_pieces(options.captures, settings, progress), partial)
+            reading = _Reading(options.captures, settings, progress)
+            written = _write(reading, partial, as_csv=out.suffix == ".csv")
+        partial.replace(out)
+    except OSError as error:
+        _remove(partial)
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise AppError(f"{out} can't be written: {reason}.") from error
     except BaseException:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
         raise
-    partial.replace(options.out)
-    print(f"{count:,} flows written to {options.out}", file=sys.stderr)  # noqa: T201
+    _tell(reading, written, out)
     return 0
 
 
-def _write_csv(pieces: Iterator[pd.DataFrame], path: Path) -> int:
-    count = 0
-    with path.open("w", encoding="utf-8", newline="") as file:
-        for piece in pieces:
-            piece.to_csv(file, index=False, header=count == 0)
-            count += len(piece)
-        if count == 0:
-            _no_flows().to_csv(file, index=False)
-    return count
+def _remove(partial: Path) -> None:
+    with contextlib.suppress(OSError):
+        partial.unlink()
 
 
-def _write_parquet(pieces: Iterator[pd.DataFrame], path: Path) -> int:
-    count = 0
-    schema = pa.schema([(name, _arrow_type(name)) for name in _no_flows().columns])
-    with pq.ParquetWriter(path, schema) as writer:
-        for piece in pieces:
-            writer.write_table(pa.Table.from_pandas(piece, schema=schema, preserve_index=False))
-            count += len(piece)
-    return count
+def _tell(reading: _Reading, written: int, out: Path) -> None:
+    lines = [
+        f"{count(reading.packets, 'packet')}, {count(written, 'flow')} written to {out}",
+        *(f"secureflux: {damage}" for damage in reading.damages),
+    ]
+    if reading.unread.any():
+        lines.insert(1, f"Not read: {reading.unread_words()}.")
+    for line in lines:
+        print(line, file=sys.stderr)  # noqa: T201
 
 
-def _no_flows() -> pd.DataFrame:
-    """The columns without a row."""
-    return flow_table(FlowBatch(np.empty(0, FLOW)))
+class _Reading:
+    """The captures one after the other: rows of their ended flows, and what was read on the way.
 
+    A capture begins and ends its own flows. packets: how many were decoded; unread: frames that
+    were not, by reason; damages: a sentence for each capture that could not be read to its end.
+    """
 
-def _arrow_type(name: str) -> pa.DataType:
-    """Types that do not depend on what is in the first rows."""
-    if name in _TEXTS:
-        return pa.string()
-    return pa.int32() if name in ("src_port", "dst_port") else pa.float64()
+    def __init__(self, paths: list[Path], settings: Settings, progress: Progress) -> None:
+        self._paths = paths
+        self._settings = settings
+        self._progress = progress
+        self.frames = 0
+        self.packets = 0
+        self.unread = np.zeros(len(UNREAD_REASONS), np.int64)
+        self.damages: list[str] = []
 
+    def __iter__(self) -> Iterator[Rows]:
+        """Rows of dtype FLOW, as they end: memory does not grow with the captures."""
+        for place, path in enumerate(self._paths):
+            yield from self._read(place, path)
+        if self.damages and not self.frames:
+            raise InputError(" ".join(self.damages))
+        if self.frames and not self.packets:
+            names = ", ".join(path.name for path in self._paths)
+            raise InputError(f"No packet could be read in {names}: {self.unread_words()}.")
 
-def _pieces(paths: list[Path], settings: Settings, progress: Progress) -> Iterator[pd.DataFrame]:
-    """Tables of some thousand flows each, as they end; memory does not grow with the file."""
-    read = 0
-    damages = []
-    for place, path in enumerate(paths):
-        if not path.is_file():
-            raise InputError(f"There is no capture file {path}.")
+    def _read(self, place: int, path: Path) -> Iterator[Rows]:
         decoder = Decoder()
         tracker = FlowTracker(
-            capacity=settings.MAX_FLOWS,
-            active_s=settings.ACTIVE_TIMEOUT_SECONDS,
-            idle_s=settings.IDLE_TIMEOUT_SECONDS,
+            capacity=self._settings.MAX_FLOWS,
+            active_s=self._settings.ACTIVE_TIMEOUT_SECONDS,
+            idle_s=self._settings.IDLE_TIMEOUT_SECONDS,
         )
-        capture = read_capture(path, snaplen=settings.SNAPLEN)
+        capture = read_capture(path, snaplen=self._settings.SNAPLEN)
         for frames in capture:
-            yield from _tables(tracker.track(decoder.decode(frames)).rows)
-            read += len(frames)
+            yield tracker.track(decoder.decode(frames)).rows
+            self.frames += len(frames)
             fraction = capture.fraction
-            done = None if fraction is None else (place + fraction) / len(paths)
-            progress.update(read, done)
-        yield from _tables(tracker.flush().rows)
+            done = None if fraction is None else (place + fraction) / len(self._paths)
+            self._progress.update(self.frames, done)
+        yield tracker.flush().rows
+        self.packets += decoder.packets
+        self.unread += decoder.unread
         if capture.damage:
-            damages.append(capture.damage)
-    if damages and not read:
-        raise InputError(" ".join(damages))
-    progress.clear()
-    for damage in damages:
-        print(f"secureflux: {damage}", file=sys.stderr)  # noqa: T201
+            self.damages.append(capture.damage)
+
+    def unread_words(self) -> str:
+        return unread(dict(zip(UNREAD_REASONS, self.unread.tolist(), strict=True)))
 
 
-def _tables(rows: Rows) -> Iterator[pd.DataFrame]:
-    for start in range(0, len(rows), _PIECE):
-        yield flow_table(FlowBatch(rows[start : start + _PIECE]))
+def _write(reading: _Reading, path: Path, *, as_csv: bool) -> int:
+    """Write the table piece by piece; how many flows it holds."""
+    schema = flow_table(FlowBatch(np.empty(0, FLOW))).schema
+    written = 0
+    with path.open("wb") as file, _writer(file, schema, as_csv=as_csv) as writer:
+        for rows in _pieces(reading):
+            writer.write_table(flow_table(FlowBatch(rows)))
+            written += len(rows)
+    return written
 
 
-def flow_table(flows: FlowBatch) -> pd.DataFrame:
+def _writer(file: Any, schema: pa.Schema, *, as_csv: bool) -> Any:
+    if not as_csv:
+        return pq.ParquetWriter(file, schema)
+    # No name and no value holds a comma, a quote or a line's end.
+    file.write(",".join(schema.names).encode() + b"\n")
+    form = pa.csv.WriteOptions(include_header=False, quoting_style="none")
+    return pa.csv.CSVWriter(file, schema, write_options=form)
+
+
+def _pieces(reading: _Reading) -> Iterator[Rows]:
+    """The rows in arrays of _PIECE, the last one shorter."""
+    gathered: list[Rows] = []
+    missing = _PIECE
+    for rows in reading:
+        rest = rows
+        while len(rest) >= missing:
+            yield np.concatenate([*gathered, rest[:missing]])
+            rest = rest[missing:]
+            gathered, missing = [], _PIECE
+        gathered.append(rest)
+        missing -= len(rest)
+    if missing < _PIECE:
+        yield np.concatenate(gathered)
+
+
+def flow_table(flows: FlowBatch) -> pa.Table:
     """One row a flow: who and when, 21 + 6 + 4 features, then how it ended and our own figures."""
     rows = flows.rows
     values = matrix(rows)
-    sources, targets = addresses_of(rows, "src"), addresses_of(rows, "dst")
-    protocols = [protocol_name(number) for number in rows["protocol"].tolist()]
-    table: dict[str, Any] = {
-        "flow_id": [
-            f"{src}-{dst}-{sport}-{dport}-{number}"
-            for src, dst, sport, dport, number in zip(
-                sources,
-                targets,
-                rows["src_port"].tolist(),
-                rows["dst_port"].tolist(),
-                rows["protocol"].tolist(),
-                strict=True,
-            )
-        ],
+    features = dict(zip(COLUMNS, values.T, strict=True))
+    sources = pa.array(addresses_of(rows, "src"), pa.string())
+    targets = pa.array(addresses_of(rows, "dst"), pa.string())
+    ports = [pa.array(rows[name].astype(np.int32)) for name in ("src_port", "dst_port")]
+    numbers = pa.array(rows["protocol"].astype(np.int32))
+    texts = [column.cast(pa.string()) for column in (*ports, numbers)]
+    columns: dict[str, Any] = {
+        "flow_id": pc.binary_join_element_wise(sources, targets, *texts, "-"),
         "src_ip": sources,
-        "src_port": rows["src_port"].astype("int32"),
+        "src_port": ports[0],
         "dst_ip": targets,
-        "dst_port": rows["dst_port"].astype("int32"),
-        "protocol": protocols,
-        "timestamp": pd.Series(pd.to_datetime(rows["first_ns"], unit="ns", utc=True)).dt.strftime(
-            "%Y-%m-%dT%H:%M:%S.%fZ"
-        ),
+        "dst_port": ports[1],
+        "protocol": _PROTOCOLS.take(numbers),
+        "timestamp": _timestamps(rows["first_ns"]),
     }
-    for place, name in enumerate(_SHOWN):
-        table[name] = select(values, _SHOWN)[:, place]
-    table["state"] = [EndReason(code).name.lower() for code in rows["end_reason"].tolist()]
-    table["connection_state"] = [
-        ConnectionState(code).name for code in rows["connection_state"].tolist()
-    ]
-    table.update(extras(rows, values))
-    for place, name in enumerate(_SHAPES):
-        table[name] = select(values, _SHAPES)[:, place]
-    return pd.DataFrame(table)
+    columns.update({name: features[name] for name in _SHOWN})
+    columns["state"] = _STATES.take(pa.array(rows["end_reason"].astype(np.int32)))
+    columns["connection_state"] = _CONNECTION_STATES.take(
+        pa.array(rows["connection_state"].astype(np.int32))
+    )
+    columns.update(extras(rows, values))
+    columns.update({name: features[name] for name in _SHAPES})
+    return pa.table(columns)
+
+
+def _timestamps(times_ns: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Array:
+    """ISO 8601 in UTC with microseconds, by what needs no table of time zones."""
+    moments = pa.array(times_ns // 1000).cast(pa.timestamp("us")).cast(pa.string())
+    return pc.binary_join_element_wise(pc.replace_substring(moments, " ", "T"), "Z", "")

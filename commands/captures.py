@@ -1,0 +1,19 @@
+"""Capture files named on a command line, looked at before the long work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from capture import read_capture
+from errors import InputError
+
+__all__ = ["refuse_unreadable"]
+
+
+def refuse_unreadable(paths: Iterable[Path]) -> None:
+    """Raise InputError, in one sentence, for the first that is missing, empty or no capture."""
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"There is no capture file {path}.")
+        read_capture(path).close()
