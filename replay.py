@@ -49,6 +49,7 @@ class Replay:
         self._stopped = threading.Event()
         self._slices = self._read_slices()
         self._received = 0
+        self._fraction: float | None = 0.0
         self._since = time.time()
         self.finished = False
         self.damages: list[str] = []
@@ -66,6 +67,11 @@ class Replay:
             return None
         self._received += len(batch)
         return batch
+
+    @property
+    def fraction(self) -> float | None:
+        """The part of all files that has been read, 0..1 (each counts alike); None: not known."""
+        return self._fraction
 
     def stop(self) -> None:
         self._stopped.set()
@@ -90,11 +96,13 @@ class Replay:
         started = time.monotonic()
         first_ns: int | None = None
         shift_ns = 0
-        for path in self._paths:
+        for place, path in enumerate(self._paths):
             capture = read_capture(path, snaplen=self._snaplen)
             for batch in capture:
                 if not len(batch):
                     continue
+                done = capture.fraction
+                self._fraction = None if done is None else (place + done) / len(self._paths)
                 if first_ns is None:
                     first_ns = int(batch.time_ns[0])
                     if self._shift:

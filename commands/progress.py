@@ -19,12 +19,14 @@ _ELSEWHERE_S: Final = 10.0
 class Progress:
     """Told on standard error while the block runs; the terminal's line is cleared at its end.
 
-    noun: what is counted ("packets", "rows").
+    noun: what is counted ("packets", "rows"). Speed and time left count from the first update
+    that has any of it: what comes before is getting ready, and compiling.
     """
 
     def __init__(self, noun: str) -> None:
         self._noun = noun
-        self._began_s = self._told_s = time.monotonic()
+        self._told_s = time.monotonic()
+        self._began: tuple[float, int, float | None] | None = None
         self._on_terminal = sys.stderr.isatty()
         self._shown = 0
 
@@ -42,15 +44,12 @@ class Progress:
     def update(self, done: int, fraction: float | None) -> None:
         """Tell, where it is time to: `done` of the noun, `fraction` 0..1 of all (None: unknown)."""
         now_s = time.monotonic()
+        if done and self._began is None:
+            self._began = now_s, done, fraction
         if now_s - self._told_s < (_TERMINAL_S if self._on_terminal else _ELSEWHERE_S):
             return
         self._told_s = now_s
-        spent_s = now_s - self._began_s
-        parts = [f"{done:,} {self._noun}", amount(done / spent_s, f"{self._noun}/s")]
-        if fraction:
-            parts.insert(0, f"{fraction:.0%}")
-            parts.append(f"{duration(spent_s * (1 - fraction) / fraction)} left")
-        line = ", ".join(parts)
+        line = self._line(now_s, done, fraction)
         if self._on_terminal:
             line = line[: shutil.get_terminal_size().columns - 1]
             sys.stderr.write("\r" + line.ljust(self._shown))
@@ -58,6 +57,21 @@ class Progress:
         else:
             sys.stderr.write(line + "\n")
         sys.stderr.flush()
+
+    def _line(self, now_s: float, done: int, fraction: float | None) -> str:
+        if self._began is None:
+            return "getting ready"
+        began_s, first, first_fraction = self._began
+        spent_s = now_s - began_s
+        parts = [f"{done:,} {self._noun}"]
+        if done > first:
+            parts.append(amount((done - first) / spent_s, f"{self._noun}/s"))
+        if fraction is not None:
+            parts.insert(0, f"{fraction:.0%}")
+            if first_fraction is not None and fraction > first_fraction:
+                left_s = spent_s * (1 - fraction) / (fraction - first_fraction)
+                parts.append(f"{duration(left_s)} left")
+        return ", ".join(parts)
 
     def clear(self) -> None:
         """Take the line away, before something else is told."""

@@ -21,8 +21,10 @@ import waitress
 import resource_usage
 import words
 from capture import Capture, capture_remedy, interface_to_watch, own_networks
+from commands.captures import refuse_unreadable
+from commands.progress import Progress
 from engine import Engine, Mode, Source
-from errors import AppError, CaptureError, InputError, UsageError
+from errors import AppError, CaptureError, UsageError
 from replay import Replay
 from settings import ROOT, Settings
 from store import Store
@@ -189,9 +191,7 @@ def _say(line: str) -> None:
 
 
 def run_replay(options: argparse.Namespace, settings: Settings) -> int:
-    for path in options.captures:
-        if not path.is_file():
-            raise InputError(f"There is no capture file {path}.")
+    refuse_unreadable(options.captures)
     scratch = None
     if not options.data_dir:
         scratch = tempfile.mkdtemp(prefix="secureflux-replay-")
@@ -219,14 +219,10 @@ def _replay(options: argparse.Namespace, settings: Settings) -> int:
     if not options.exit:
         return _serve(engine, after=write_summary)
     engine.start()
-    shown = time.monotonic()
     try:
-        while not engine.wait_finished(1.0):
-            if time.monotonic() - shown >= 10:
-                shown = time.monotonic()
-                read = engine.analysis.decoder.frames
-                line = f"{read:,} packets read" if read else "Getting ready: compiling, once"
-                print(line, file=sys.stderr)  # noqa: T201
+        with Progress("packets") as progress:
+            while not engine.wait_finished(0.2):
+                progress.update(engine.analysis.decoder.frames, source.fraction)
     finally:
         engine.close()
     for damage in source.damages:
@@ -265,6 +261,7 @@ def _summary(
         "first_time": analysis.first_ns / 1e9,
         "last_time": analysis.last_ns / 1e9,
         "unread": counters["unread"],
+        "tunnels": counters["tunnels"],
         "dropped": {"kernel": 0, "interface": 0, "queue": 0, "table": counters["table_drops"]},
         "damage": source.damages,
         "flows": counters["flows_ended"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,12 @@ SCRIPT = """
 import time
 from commands.progress import Progress
 with Progress("rows") as progress:
-    end = time.monotonic() + 0.7
-    while time.monotonic() < end:
-        progress.update(1000, 0.25)
+    began = time.monotonic()
+    while (spent := time.monotonic() - began) < 1.0:
+        if spent < 0.3:
+            progress.update(0, 0.0)
+        else:
+            progress.update(round(spent * 1000), spent / 2)
 """
 
 
@@ -29,8 +33,13 @@ def test_a_terminal_sees_one_line_that_goes_away() -> None:
     os.close(theirs)
     shown = os.read(ours, 10_000).decode()
     os.close(ours)
-    assert "25%, 1,000 rows, " in shown
-    assert " left" in shown
+    assert "getting ready" in shown
+    told = re.findall(r"(\d+)%, (\d+) rows, ([0-9,]+) rows/s, ([0-9.]+) (m?s) left", shown)
+    assert told
+    percent, rows, speed, left, unit = told[-1]
+    assert abs(int(rows) - 20 * int(percent)) <= 10
+    assert 900 <= int(speed.replace(",", "")) <= 1100, "what came before the first row counts"
+    assert (unit, round(float(left) + int(rows) / 1000, 1)) == ("s", 2.0)
     assert "\n" not in shown
     *_, last, after = shown.split("\r")
     assert (last.strip(), after) == ("", "")
