@@ -15,7 +15,7 @@ from alerts import Incidents
 from batches import RECORDED_FLOW, SEVERITIES, UNREAD_REASONS, FlowBatch, FrameBatch, VerdictBatch
 from flow_log import FlowLog
 from flow_tracker import BACK_NS, FlowTracker
-from packets import Decoder
+from packets import TUNNELS, Decoder
 from patterns import Windows
 from predict import Predictor
 from settings import Settings
@@ -184,6 +184,11 @@ class Analysis:
                 name: int(unread[place])
                 for place, name in enumerate(UNREAD_REASONS)
                 if unread[place]
+            },
+            "tunnels": {
+                name: int(count)
+                for name, count in zip(TUNNELS, self.decoder.tunnels, strict=True)
+                if count
             },
             "table_drops": self.tracker.evicted,
             "flows_active": self.tracker.active,

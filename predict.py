@@ -18,7 +18,19 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from addresses import address_text
-from batches import MODELS, Deviation, EndReason, FlowBatch, FlowRecord, Rows, VerdictBatch
+from batches import (
+    ICMP,
+    ICMPV6,
+    MODELS,
+    TCP,
+    UDP,
+    Deviation,
+    EndReason,
+    FlowBatch,
+    FlowRecord,
+    Rows,
+    VerdictBatch,
+)
 from errors import ModelError
 from features import LIVE, matrix
 from ml import registry
@@ -287,9 +299,11 @@ class Predictor:
 
 def _shown_enough(rows: Rows) -> NDArray[np.bool_]:
     """(n,) flows that models from elsewhere can judge: they never saw one of a single packet, nor
-    one that was still going on."""
-    enough: NDArray[np.bool_] = (rows["packets"].sum(axis=1) >= 2) & (
-        rows["end_reason"] != int(EndReason.ACTIVE)
+    one that was still going on, nor another protocol than these."""
+    enough: NDArray[np.bool_] = (
+        (rows["packets"].sum(axis=1) >= 2)
+        & (rows["end_reason"] != int(EndReason.ACTIVE))
+        & np.isin(rows["protocol"], (TCP, UDP, ICMP, ICMPV6))
     )
     return enough
 

@@ -99,6 +99,8 @@ class ModelReport:
             return "one packet shows it too little"
         if self.name != "live" and record["state"] == "active":
             return "the flow had not ended yet"
+        if self.name != "live" and record["protocol"] not in ("TCP", "UDP", "ICMP", "ICMPv6"):
+            return f"it never learned from {record['protocol']}"
         if self.voter is not None:
             return "it was not ready when this flow came"
         counted = f"{self.collected} of {self.needed} flows"

@@ -135,7 +135,7 @@ def _carried(ethertype: Int) -> Int:
     """The layer of what a header with an ethertype carries, 0 for what is no packet."""
     if ethertype == 0x6558:
         return ETHERNET
-    if ethertype in (IPV4, IPV6, MPLS, MPLS_MULTICAST, CISCO_METADATA):
+    if ethertype in (IPV4, IPV6, MPLS, MPLS_MULTICAST):
         return ethertype
     return 0
 
@@ -164,6 +164,11 @@ def _inside_gre(data: NDArray[np.uint8], at: Int, end: Int) -> tuple[Int, Int, I
         if end - at < 1:
             return 0, 0, 0, _NONE
         return at + (0 if u8(data, at) >> 4 == 4 else 4), IPV4, 0, _GRE
+    if kind == CISCO_METADATA:  # here the ethertype stands before the tag, not behind it
+        if end - at < 8:
+            return 0, 0, 0, _NONE
+        kind = u16(data, at)
+        at += 8
     layer = _carried(kind)
     return at, layer, 0, _GRE if layer else _NONE
 

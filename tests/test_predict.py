@@ -18,6 +18,7 @@ from ml.recalibration import FILE, LOCAL_NEEDED, FlowRate
 from ml.voting import extreme_line, severities
 from predict import LEARNED_PER_SECOND, Predictor
 from settings import ROOT, Settings
+from words import protocol_name
 
 HOME, INDUSTRIAL, LIVE_PLACE = (MODELS.index(name) for name in ("home", "industrial", "live"))
 START_NS = 1_700_000_000_000_000_000
@@ -121,6 +122,7 @@ def record(batch: FlowBatch, verdicts: VerdictBatch, place: int = 0) -> FlowReco
             "scores": score,
             "model_votes": votes,
             "packets": int(row["packets"].sum()),
+            "protocol": protocol_name(int(row["protocol"])),
             "state": EndReason(int(row["end_reason"])).name.lower(),
             "features": matrix(batch.rows[place : place + 1])[0].tolist(),
         },
@@ -513,6 +515,9 @@ def test_a_model_that_did_not_vote_says_why(trained: Predictor, tmp_path: Path) 
 
     assert reason(trained, one_packet(flows(1)), HOME) == "one packet shows it too little"
     assert reason(trained, flows(1, end=EndReason.ACTIVE), HOME) == "the flow had not ended yet"
+    tunnel = flows(1)
+    tunnel.rows["protocol"] = 50
+    assert reason(trained, tunnel, HOME) == "it never learned from ESP"
     fresh = Predictor(settings(tmp_path / "fresh"), background=False)
     assert reason(fresh, flows(1), HOME) == "not calibrated here yet, 0 of 500 flows"
     assert reason(fresh, flows(1), LIVE_PLACE) == "not trained yet, 0 of 500 flows"

@@ -143,7 +143,7 @@ def test_services_have_the_names_people_know() -> None:
     assert words.service(53, 17) == "DNS"
     assert words.service(51_234, 6) == "TCP port 51234"
     assert words.service(None, 1) == "ICMP"
-    assert words.service(0, 132) == "IP 132"
+    assert words.service(0, 132) == "SCTP"
 
 
 def test_the_day_is_named_when_it_is_not_today() -> None:
