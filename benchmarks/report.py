@@ -65,11 +65,16 @@ def _tables(result: dict[str, Any]) -> list[Table]:
 def _where(result: dict[str, Any]) -> str:
     machine = result["machine"]
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
+    runs = result["runs"]
+    how = (
+        f"Medians of {runs} runs in turn, least and most in brackets; ratios turn by turn."
+        if runs > 1
+        else "One run of each: a quick look, without a spread."
+    )
     return (
         f"{machine['date']}: {machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB, load {machine['load'][0]} before; {machine['system']}, "
-        f"Python {machine['python']}, {libraries}. Medians of {result['runs']} runs in turn, least "
-        "and most in brackets; ratios are taken turn by turn."
+        f"Python {machine['python']}, {libraries}. {how}"
     )
 
 
