@@ -87,7 +87,7 @@ _UNREAD: Final = {
     "truncated": "cut off within their headers",
     "not_ip": "neither IP nor ARP",
     "bad_header": "with a header that contradicts itself",
-    "fragment": "later fragments",
+    "fragment": "with a later fragment",
     "encrypted": "encrypted",
     "duplicate": "seen twice",
 }
@@ -127,7 +127,7 @@ def _who(incident: Mapping[str, Any], side: str) -> str:
 
 
 def unread(frames: Mapping[str, int]) -> str:
-    """Why frames gave no packet: "12 neither IP nor ARP, 3 later fragments".
+    """Why frames gave no packet: "12 neither IP nor ARP, 3 with a later fragment".
 
     frames: how many, by the names of UNREAD_REASONS.
     """

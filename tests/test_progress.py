@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from replay import Replay
+from tests.frames import golden, write_pcap
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = """
 import time
@@ -50,3 +53,19 @@ def test_elsewhere_a_short_run_says_nothing() -> None:
         [sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, check=True, timeout=60
     )
     assert done.stderr == b""
+
+
+def test_a_replay_knows_which_part_of_its_files_it_has_read(tmp_path: Path) -> None:
+    frames = golden()
+    long = write_pcap(tmp_path / "long.pcap", [frames[i % 6] for i in range(20_000)])
+    short = write_pcap(tmp_path / "short.pcap", frames)
+    replay = Replay([long, short])
+    parts = [replay.fraction]
+    while replay.read(0.0) is not None:
+        parts.append(replay.fraction)
+    known = [part for part in parts if part is not None]
+    assert known == sorted(known)
+    assert len(known) == len(parts)
+    assert (known[0], known[-1]) == (0.0, 1.0)
+    assert any(0.1 < part < 0.5 for part in known), "within the first of two files"
+    assert 0.5 in known
