@@ -56,13 +56,15 @@ class Traffic:
             self._sums[self._newest % _STEPS, 2] += count
 
     def add_device(self, address: str, count_bytes: int) -> None:
-        """Bytes of an inside address; the least busy one makes room."""
+        """Bytes of an inside address; the least busy ones make room."""
         with self._lock:
             entry = self._devices.setdefault(address, [0.0, 0.0])
             entry[0] += count_bytes
             entry[1] = self._newest
-            if len(self._devices) > _DEVICES:
-                del self._devices[min(self._devices, key=lambda name: self._devices[name][0])]
+            if len(self._devices) >= 2 * _DEVICES:
+                # Many at once: under a flood each packet brings an address never seen before.
+                ranked = sorted(self._devices.items(), key=lambda item: -item[1][0])
+                self._devices = dict(ranked[:_DEVICES])
 
     def move_to(self, time_s: float) -> None:
         """Let the clock go on where no packet comes."""
