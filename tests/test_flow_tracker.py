@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.recfunctions import repack_fields
 
-import flow_tracker
 from batches import FLOW, ConnectionState, EndReason, FlowBatch, Rows
 from capture import read_capture
 from flow_tracker import FlowTracker
@@ -495,16 +494,6 @@ def test_compiled_equals_interpreted_bit_by_bit_on_every_benign_capture(
     paths = sorted((shared_data / "captures" / "benign").glob("*.pcap.gz"))
     found = dict(zip(paths, interpreted(paths), strict=True))
     assert found == {path: digest(path) for path in paths}
-
-
-def test_one_signature_after_files_and_clock() -> None:
-    flows_of(golden())
-    tracker = FlowTracker(capacity=64)
-    tracker.provisional(0)
-    tracker.expire(0)
-    for loop in (flow_tracker.track, flow_tracker.expire, flow_tracker.provisional):
-        if hasattr(loop, "signatures"):
-            assert len(loop.signatures) == 1
 
 
 def test_no_field_hides_an_attribute_of_a_record() -> None:
