@@ -38,6 +38,7 @@ __all__ = [
     "suppression_scope",
     "title",
     "top_deviations",
+    "tunnels",
     "unread",
     "why",
 ]
@@ -92,6 +93,15 @@ _UNREAD: Final = {
     "duplicate": "seen twice",
 }
 
+_TUNNELS: Final = {
+    "gre": "GRE",
+    "ip_in_ip": "IP in IP",
+    "vxlan": "VXLAN",
+    "geneve": "Geneve",
+    "gtp": "GTP",
+    "teredo": "Teredo",
+}
+
 
 # --- names --------------------------------------------------------------------------------------
 
@@ -132,6 +142,14 @@ def unread(frames: Mapping[str, int]) -> str:
     frames: how many, by the names of UNREAD_REASONS.
     """
     return ", ".join(f"{n:,} {_UNREAD[reason]}" for reason, n in frames.items() if n)
+
+
+def tunnels(headers: Mapping[str, int]) -> str:
+    """What packets were taken out of: "12 GRE, 3 VXLAN".
+
+    headers: how many, by the names of packets.TUNNELS.
+    """
+    return ", ".join(f"{n:,} {_TUNNELS[kind]}" for kind, n in headers.items() if n)
 
 
 # --- titles and why -----------------------------------------------------------------------------

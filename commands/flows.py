@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -24,9 +25,9 @@ from commands.progress import Progress
 from errors import AppError, InputError, UsageError
 from features import COLUMNS, FEATURES, extras, matrix
 from flow_tracker import FlowTracker
-from packets import Decoder
+from packets import TUNNELS, Decoder
 from settings import Settings
-from words import count, protocol_name, unread
+from words import count, duration, protocol_name, tunnels, unread
 
 __all__ = ["add_commands", "flow_table"]
 
@@ -60,6 +61,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     for path in options.captures:
         if out.exists() and path.exists() and out.samefile(path):
             raise UsageError(f"--out {out} is one of the captures: give another name.")
+    began_s = time.monotonic()
     refuse_unreadable(options.captures)
     partial = out.with_name(out.name + ".partial")
     try:
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     except BaseException:
         _remove(partial)
         raise
-    _tell(reading, written, out)
+    _tell(reading, written, out, time.monotonic() - began_s)
     return 0
 
 
@@ -83,13 +85,14 @@ def _remove(partial: Path) -> None:
         partial.unlink()
 
 
-def _tell(reading: _Reading, written: int, out: Path) -> None:
-    lines = [
-        f"{count(reading.packets, 'packet')}, {count(written, 'flow')} written to {out}",
-        *(f"secureflux: {damage}" for damage in reading.damages),
-    ]
-    if reading.unread.any():
-        lines.insert(1, f"Not read: {reading.unread_words()}.")
+def _tell(reading: _Reading, written: int, out: Path, spent_s: float) -> None:
+    done = f"{count(reading.packets, 'packet')}, {count(written, 'flow')} written to {out}"
+    lines = [f"{done} in {duration(spent_s)}"]
+    if carriers := reading.tunnel_words():
+        lines.append(f"Judged by what tunnels carry: {carriers}.")
+    if reasons := reading.unread_words():
+        lines.append(f"Not read: {reasons}.")
+    lines += [f"secureflux: {damage}" for damage in reading.damages]
     for line in lines:
         print(line, file=sys.stderr)  # noqa: T201
 
@@ -98,7 +101,8 @@ class _Reading:
     """The captures one after the other: rows of their ended flows, and what was read on the way.
 
     A capture begins and ends its own flows. packets: how many were decoded; unread: frames that
-    were not, by reason; damages: a sentence for each capture that could not be read to its end.
+    were not, by reason; tunnels: headers of tunnels taken off, by kind; damages: a sentence for
+    each capture that could not be read to its end.
     """
 
     def __init__(self, paths: list[Path], settings: Settings, progress: Progress) -> None:
@@ -108,6 +112,7 @@ class _Reading:
         self.frames = 0
         self.packets = 0
         self.unread = np.zeros(len(UNREAD_REASONS), np.int64)
+        self.tunnels = np.zeros(len(TUNNELS), np.int64)
         self.damages: list[str] = []
 
     def __iter__(self) -> Iterator[Rows]:
@@ -137,11 +142,15 @@ class _Reading:
         yield tracker.flush().rows
         self.packets += decoder.packets
         self.unread += decoder.unread
+        self.tunnels += decoder.tunnels
         if capture.damage:
             self.damages.append(capture.damage)
 
     def unread_words(self) -> str:
         return unread(dict(zip(UNREAD_REASONS, self.unread.tolist(), strict=True)))
+
+    def tunnel_words(self) -> str:
+        return tunnels(dict(zip(TUNNELS, self.tunnels.tolist(), strict=True)))
 
 
 def _write(reading: _Reading, path: Path, *, as_csv: bool) -> int:

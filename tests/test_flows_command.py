@@ -19,11 +19,11 @@ from commands.flows import run
 from errors import AppError, InputError, UsageError
 from features import COLUMNS, matrix
 from flow_tracker import FlowTracker
-from packets import Decoder
+from packets import TUNNELS, Decoder
 from settings import Settings
 from tests.captures import pcapng
 from tests.frames import arp, at, ethernet, golden, ipv4, ipv6, udp, write_pcap
-from words import unread
+from words import tunnels, unread
 
 TEXTS = ("flow_id", "src_ip", "dst_ip", "protocol", "timestamp", "state", "connection_state")
 
@@ -155,17 +155,21 @@ def test_the_end_tells_what_was_read_and_what_was_not(
 ) -> None:
     later = ethernet(ipv4("10.0.0.1", "10.0.0.2", 17, bytes(24), fragment=185))
     strange = ethernet(bytes(60), 0x88CC)
-    frames = [*golden(), at(70_000, later), *[at(80_000, strange)] * 2]
+    inner = ipv4("10.1.0.1", "10.1.0.2", 17, udp(1000, 53, 8))
+    carried = ethernet(ipv4("10.0.0.1", "10.0.0.2", 4, inner))
+    frames = [*golden(), at(70_000, later), *[at(80_000, strange)] * 2, at(90_000, carried)]
     mixed = write_pcap(tmp_path / "mixed.pcap", frames)
     cut = write_pcap(tmp_path / "cut.pcap", golden())
     cut.write_bytes(cut.read_bytes()[:-20])
     flows([mixed, cut], tmp_path / "x.parquet")
-    first, second, third = capsys.readouterr().err.splitlines()
-    assert first == f"11 packets, 2 flows written to {tmp_path / 'x.parquet'}"
-    assert second == "Not read: 2 neither IP nor ARP, 1 with a later fragment."
-    assert third.startswith("secureflux: cut.pcap is damaged in its frame 6")
+    first, second, third, fourth = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"12 packets, 3 flows written to {tmp_path / 'x.parquet'} in ")
+    assert second == "Judged by what tunnels carry: 1 IP in IP."
+    assert third == "Not read: 2 neither IP nor ARP, 1 with a later fragment."
+    assert fourth.startswith("secureflux: cut.pcap is damaged in its frame 6")
 
 
-def test_every_reason_has_words() -> None:
+def test_every_reason_and_tunnel_has_words() -> None:
     assert unread(dict.fromkeys(UNREAD_REASONS, 1_200)).count("1,200 ") == len(UNREAD_REASONS)
     assert unread(dict.fromkeys(UNREAD_REASONS, 0)) == ""
+    assert tunnels(dict.fromkeys(TUNNELS, 3)).count("3 ") == len(TUNNELS)
