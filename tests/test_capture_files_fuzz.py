@@ -43,8 +43,8 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
         if kind == 0 and out:
             out[place] ^= 1 << rng.randrange(8)
         elif kind == 1:
-            order = rng.choice(("little", "big"))
-            out[place & ~3 : (place & ~3) + 4] = rng.choice(EXTREMES).to_bytes(4, order)
+            word = rng.choice(EXTREMES).to_bytes(4, "big" if rng.randrange(2) else "little")
+            out[place & ~3 : (place & ~3) + 4] = word
         elif kind == 2:
             del out[place:]
         else:  # a piece of it once more, here or (4) as often as it likes

@@ -141,6 +141,7 @@ def test_a_damaged_capture_is_read_up_to_the_damage_and_told(tmp_path: Path) -> 
     [
         (("replay", "nothing.pcap", "--exit"), 3, "nothing.pcap"),
         (("replay", "README.md", "--exit"), 3, "README.md"),
+        (("replay", "data/demo/home.pcap.gz", "README.md", "--exit"), 3, "README.md"),
         (("flows", "README.md", "--out", "x.csv"), 3, "README.md"),
         (("flows", "README.md", "--out", "x.xls"), 2, ".csv or .parquet"),
         (("serve", "--port", "99999"), 2, "PORT"),
