@@ -64,6 +64,10 @@ REMEMBER_NS: Final = 600 * NS
 ACTIVE_JUDGE_NS: Final = 10 * NS
 """A living flow is judged for the first time at this age, and again at this distance."""
 
+_MOST_PACKETS: Final = 1_000_000_000
+"""Of one direction of a flow, which then ends as after a time-out. Rows count with 31 bits, flags
+of both directions together; only a file whose clock stands still gets there."""
+
 BACK_NS: Final = 60 * NS
 """Packet time that jumps back further than this begins anew: a clock that was set, or files joined
 end to end. By the old clock every flow would be silent for too long at its first packet."""
@@ -256,7 +260,7 @@ def _one_packet(table: Table, packet: Any, active_ns: Int, out: Rows, count: Int
             count = _give_out(table, r, _END_FIN, out, count)
             _restart(table, r, packet, False, False)
             d = 0
-        elif t - row["first_ns"] >= active_ns:
+        elif t - row["first_ns"] >= active_ns or row["packets"][d] >= _MOST_PACKETS:
             count = _give_out(table, r, _end_of(table, r, _END_TIMEOUT), out, count)
             if ended:  # the last acknowledgement alone is no flow
                 table.status[r] = CLOSED
@@ -270,7 +274,7 @@ def _one_packet(table: Table, packet: Any, active_ns: Int, out: Rows, count: Int
             count = _give_out(table, r, np.int64(row["end_reason"]), out, count)
         _restart(table, r, packet, False, False)
         _into_flow(table, r, 0, packet)
-    elif status == CLOSING and t <= row["last_ns"]:
+    elif status == CLOSING and t <= row["last_ns"] and row["packets"][d] < _MOST_PACKETS:
         add_packet(row, d, packet)
     elif status == EXPIRED or (packet["payload"] > 0 and t - row["last_ns"] > LINGER_NS):
         # Data long after a RST means that the connection did not believe it.
