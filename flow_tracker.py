@@ -430,7 +430,7 @@ class FlowTracker:
         parts = []
         done = False
         while not done:
-            out = np.empty(16384, FLOW)
+            out = np.empty(max(self.active, 1024), FLOW)
             count, done = flush(self._table, out)
             parts.append(out[:count])
         return self._ended(parts)
