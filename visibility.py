@@ -7,6 +7,7 @@ with somebody else than this computer passes here is seen.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import threading
@@ -79,7 +80,8 @@ class Visibility:
         self._looks -= 1
         if now_s - self._own_taken_s > _OWN_S:
             self._own_taken_s = now_s
-            self._take_own()
+            with contextlib.suppress(OSError):  # too many files are open to ask: the old ones stay
+                self._take_own()
         rows = batch.rows
         to_all = (rows["dst_mac"] & _GROUP_BIT != 0) | (rows["kind"] == int(PacketKind.ARP))
         group = rows["src_mac"][to_all][:_SAMPLE]

@@ -149,7 +149,7 @@ class InterfaceCapture:
         self._received = 0
         self._queue_drops = 0
         self._drops = [0, 0, 0]  # kernel, interface, buffer (none, unless a library miscounts)
-        self._last_drops = (0, 0, 0)  # what the open source said last
+        self._last_drops = [0, 0, 0]  # what the open source said last
         self._gaps = 0
         self._gap_s = 0.0
         self._gap_began_s: float | None = None
@@ -261,11 +261,14 @@ class InterfaceCapture:
     def _look(self, source: FrameSource) -> None:
         """Once a second: lost frames, whether the interface still lives, its offloads."""
         self._count_drops(source)
-        trouble = interface_trouble(self.interface) if self._watched else None
+        try:
+            trouble = interface_trouble(self.interface) if self._watched else None
+            on = active_offloads(self.interface)
+            self._longest_frame = longest_frame(self.interface)
+        except OSError:
+            return  # Too many files are open to ask; the capture itself needs no further one.
         if trouble:
             raise CaptureError(trouble)
-        on = active_offloads(self.interface)
-        self._longest_frame = longest_frame(self.interface)
         if on != self._offloads_on:
             # What was counted came by the old way, and so does what still waits in the kernel.
             self._long_frames = self._longest_frame = 0
@@ -273,14 +276,18 @@ class InterfaceCapture:
 
     def _count_drops(self, source: FrameSource) -> None:
         drops = (*source.drops(), source.buffer.lost)
-        for i, (now, before) in enumerate(zip(drops, self._last_drops, strict=True)):
-            self._drops[i] += (now - before) % _COUNTER_SPAN
-        self._last_drops = drops
+        for i, now in enumerate(drops):
+            step = (now - self._last_drops[i]) % _COUNTER_SPAN
+            # Backwards: of an interface that has just gone, or that can't be asked, libpcap counts
+            # from 0 again. That is nothing to go by.
+            if step < _COUNTER_SPAN // 2:
+                self._drops[i] += step
+                self._last_drops[i] = now
 
     def _open(self) -> FrameSource:
-        source = self._opener(self.interface, self._filter, self._snaplen, _BATCH_FRAMES)
-        self._last_drops = (0, 0, 0)
         self._longest_frame = longest_frame(self.interface)
+        source = self._opener(self.interface, self._filter, self._snaplen, _BATCH_FRAMES)
+        self._last_drops = [0, 0, 0]
         self._end_gap()
         self._state = ("capturing", time.time(), None)
         _log.info("capturing on %s", self.interface)
@@ -289,12 +296,15 @@ class InterfaceCapture:
     def _reopen(self) -> FrameSource | None:
         if self._stop.wait(_RETRY_S):
             return None
-        trouble = interface_trouble(self.interface) if self._watched else None
-        if trouble is None:
-            try:
+        try:
+            trouble = interface_trouble(self.interface) if self._watched else None
+            if trouble is None:
                 return self._open()
-            except CaptureError as error:
-                trouble = str(error)
+        except CaptureError as error:
+            trouble = str(error)
+        except OSError as error:  # too many files are open, say: it may pass
+            reason = error.strerror or str(error)
+            trouble = f"The interface {self.interface} can't be opened: {reason}."
         self._state = ("trouble", self._state[1], trouble)
         return None
 
