@@ -48,6 +48,7 @@ class Replay:
         self._shift = shift
         self._stopped = threading.Event()
         self._slices = self._read_slices()
+        self._next: tuple[float, FrameBatch] | None = None
         self._received = 0
         self._fraction: float | None = 0.0
         self._since = time.time()
@@ -60,11 +61,18 @@ class Replay:
 
     def read(self, timeout_s: float) -> FrameBatch | None:
         """The next slice of frames; None where none is due yet or the last file has ended."""
-        batch = next(self._slices, None)
-        if batch is None:
+        if self._next is None and not self._stopped.is_set():
+            self._next = next(self._slices, None)
+        if self._next is None or self._stopped.is_set():
             self.finished = True
             self._stopped.wait(timeout_s)
             return None
+        due_s, batch = self._next
+        wait_s = due_s - time.monotonic()
+        self._stopped.wait(max(0.0, min(wait_s, timeout_s)))
+        if wait_s > timeout_s or self._stopped.is_set():
+            return None
+        self._next = None
         self._received += len(batch)
         return batch
 
@@ -92,7 +100,8 @@ class Replay:
             beat_s=time.monotonic(),
         )
 
-    def _read_slices(self) -> Iterator[FrameBatch]:
+    def _read_slices(self) -> Iterator[tuple[float, FrameBatch]]:
+        """(time.monotonic() at which it is due, slice) of all files."""
         started = time.monotonic()
         first_ns: int | None = None
         shift_ns = 0
@@ -108,15 +117,13 @@ class Replay:
                     if self._shift:
                         shift_ns = time.time_ns() - first_ns - int(self._head_s * 1e9)
                 for piece in _sliced(batch, _PACED_SLICE_NS if self._speed else _SLICE_NS):
+                    due_s = started
                     if self._speed:
                         after_s = (int(piece.time_ns[0]) - first_ns) / 1e9 - self._head_s
-                        due_s = after_s / self._speed
-                        self._stopped.wait(max(0.0, due_s - (time.monotonic() - started)))
-                    if self._stopped.is_set():
-                        return
+                        due_s += after_s / self._speed
                     if shift_ns:
                         piece.time_ns = piece.time_ns + shift_ns
-                    yield piece
+                    yield due_s, piece
             if capture.damage:
                 self.damages.append(capture.damage)
 
