@@ -144,6 +144,8 @@ def test_all_captures_are_looked_at_before_the_first_is_read(tmp_path: Path) -> 
     for other, words in (
         (wrong, r"notes\.txt .*text file"),
         (tmp_path / "none", "no capture file"),
+        (tmp_path, "is a folder"),
+        (Path(os.devnull), "is no file"),
     ):
         with pytest.raises(InputError, match=words):
             flows([good, other], target / "x.csv")
