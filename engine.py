@@ -112,6 +112,8 @@ class Engine:
         self.analysis.predictor.baseline.offloads = self.offloads
         self._remedy = remedy
         self._source = source
+        self._followed = source  # by the analysis thread
+        self._replacing = threading.Lock()
         self._ended: list[Capture] = []  # to be read to their end
         self._ended_sums = dict.fromkeys(_LOSSES, 0)
         self._source_lock = threading.Lock()
@@ -205,6 +207,7 @@ class Engine:
                 ended, self._ended = self._ended, []
             for capture_ in ended:
                 self._drain(capture_)
+            self._follow(source)
             batch = None
             if source is None:
                 self._stopping.wait(_READ_S)
@@ -217,6 +220,10 @@ class Engine:
             self.analysis.tick(self._now_ns(more=batch is not None))
         with self._source_lock:
             source = self._source
+            ended, self._ended = self._ended, []
+        for capture_ in ended:
+            self._drain(capture_)
+        self._follow(source)
         if isinstance(source, Capture):
             self._drain(source)
 
@@ -260,19 +267,30 @@ class Engine:
         self._replace(None)
 
     def _replace(self, source: Source | None) -> None:
-        with self._source_lock:
-            old, self._source = self._source, source
+        with self._replacing:
+            with self._source_lock:
+                old = self._source
+            # Stopped first, so that its last frames come before the first ones of the new one.
+            if old is not None:
+                old.stop()
+            with self._source_lock:
+                self._source = source
+                if isinstance(old, Capture):
+                    self._ended.append(old)
+                    status = old.status()
+                    for name in _LOSSES:
+                        self._ended_sums[name] += getattr(status, name)
+            if source is not None and self._stopping.is_set():
+                source.stop()
+
+    def _follow(self, source: Source | None) -> None:
+        """The analysis turns to another source; what the one before has shown is judged."""
+        if source is self._followed:
+            return
+        self._followed = source
         self._expect_copies(source)
         if source is not None and self.analysis.visibility is not None:
             self.analysis.visibility.reset()
-        if not isinstance(old, Capture):
-            return
-        old.stop()
-        status = old.status()
-        with self._source_lock:
-            self._ended.append(old)
-            for name in _LOSSES:
-                self._ended_sums[name] += getattr(status, name)
 
     def _expect_copies(self, source: Source | None) -> None:
         several = isinstance(source, Capture) and len(source.interfaces) > 1

@@ -204,6 +204,37 @@ def test_frames_of_a_capture_that_was_replaced_are_judged_and_stay_in_the_sums(
     assert {"kernel_drops", "interface_drops", "queue_drops", "table_drops"} <= set(told)
 
 
+@pytest.mark.usefixtures("three_names")
+def test_copies_in_a_capture_that_was_replaced_are_still_told(tmp_path: Path) -> None:
+    settings = replace(
+        Settings(), DATA_DIR=str(tmp_path / "data"), LIVE_MODEL_PATH=str(tmp_path / "live")
+    )
+
+    def opener(interface: str, bpf_filter: str, snaplen: int, frames: int) -> Any:
+        source = Script([30])(interface, bpf_filter, snaplen, frames)
+        return Syns(source.script, [30], source.buffer)
+
+    source = Capture(["eth0", "wlan0"], opener=opener)
+    source.start()
+    engine = Engine(settings, Store(tmp_path / "data"), source, mode="live")
+    try:
+        until(lambda: source.status().received == 60, "the frames are taken")
+        engine.stop_capture()  # before the analysis has read a frame
+        engine.start()
+        until(lambda: engine.analysis.counters()["packets"] == 60, "they are read all the same", 60)
+        assert engine.analysis.counters()["unread"] == {"duplicate": 30}
+    finally:
+        engine.close()
+
+
+def test_a_capture_that_begins_while_the_program_ends_is_stopped(engine: Engine) -> None:
+    fresh = Capture(loopback(), opener=Script([]))
+    engine.stop()
+    fresh.start()
+    engine._replace(fresh)
+    assert fresh.status().state == "off"
+
+
 def test_the_end_of_the_program_judges_what_is_queued(engine: Engine) -> None:
     until(lambda: engine.capture_status()["received"] == 30, "the frames are taken")
     engine.start()
