@@ -228,7 +228,7 @@ class Engine:
             self._drain(source)
 
     def _drain(self, source: Capture) -> None:
-        """What a stopped capture has queued is judged as well."""
+        """What a stopped capture has queued is judged as well; what takes too long is counted."""
         deadline_s = time.monotonic() + _DRAIN_S
         while time.monotonic() < deadline_s:
             batch = source.read(0.0)
@@ -236,6 +236,9 @@ class Engine:
                 return
             self.analysis.feed(batch)
             self.analysis.tick(self.analysis.last_ns)
+        while (batch := source.read(0.0)) is not None:
+            with self._source_lock:
+                self._ended_sums["queue_drops"] += len(batch)
 
     def _now_ns(self, *, more: bool) -> int:
         """What time it is; more: whether packets came, and others may wait behind them."""

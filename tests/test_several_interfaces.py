@@ -227,6 +227,17 @@ def test_copies_in_a_capture_that_was_replaced_are_still_told(tmp_path: Path) ->
         engine.close()
 
 
+def test_what_is_not_read_in_time_is_counted_as_dropped(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine._DRAIN_S", 0.0)
+    until(lambda: engine.capture_status()["received"] == 30, "the frames are taken")
+    engine.stop_capture()
+    engine.start()
+    until(lambda: engine.capture_status()["queue_drops"] == 30, "they are counted", 60)
+    assert engine.capture_status()["packets"] == 0
+
+
 def test_a_capture_that_begins_while_the_program_ends_is_stopped(engine: Engine) -> None:
     fresh = Capture(loopback(), opener=Script([]))
     engine.stop()
