@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import subprocess
 import sys
 import threading
@@ -34,6 +35,8 @@ log = logging.getLogger("secureflux.engine")
 Mode = Literal["live", "replay", "sample", "off"]
 
 _READ_S: Final = 0.1
+_FAULTS_APART_S: Final = 60.0
+"""A second fault sooner than this is not chance: the analysis stops, and says so."""
 _COMPILING_S: Final = 2.0
 """How long the end of the program waits for hot loops that are being compiled or loaded."""
 _STATUSES: Final = ("OPEN", "CLOSED", "FALSE_POSITIVE")
@@ -123,6 +126,7 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="analysis", daemon=True)
         self._beat = time.monotonic()
         self._failure: str | None = None
+        self._fault: str | None = None
         self._error: AppError | None = None
         self._started = time.time()
         self._expect_copies(source)
@@ -181,9 +185,12 @@ class Engine:
 
     def _watch(self) -> None:
         warm()
+        self._start_source()
         self._ready.set()
-        # A fault in one batch must not end the watch: the thread goes on with the next one, once.
-        for attempt in (1, 2):
+        # A fault in one batch must not end the watch: the thread goes on with the next one, if
+        # that is not faulty as well.
+        faulted_s = -math.inf
+        while True:
             try:
                 self._loop()
                 break
@@ -194,10 +201,30 @@ class Engine:
                 break
             except Exception as error:
                 log.exception("The analysis failed")
-                self._failure = f"The analysis failed ({type(error).__name__}) and " + (
-                    "goes on." if attempt == 1 else "has stopped; see the log."
+                before_s, faulted_s = faulted_s, time.monotonic()
+                if faulted_s - before_s < _FAULTS_APART_S:
+                    self._failure = (
+                        f"The analysis failed ({type(error).__name__}) and has stopped; "
+                        "see the log."
+                    )
+                    break
+                self._fault = (
+                    f"The analysis failed ({type(error).__name__}) on one batch of packets "
+                    f"at {time.strftime('%H:%M')} and goes on; see the log."
                 )
         self.analysis.finish()
+
+    def _start_source(self) -> None:
+        """Begin to capture. What went wrong since the source was checked is told, not fatal."""
+        with self._source_lock:
+            if self._source is None or self._stopping.is_set():
+                return
+            try:
+                self._source.start()
+            except CaptureError as error:
+                log.warning("%s", error)
+                self._fault = str(error)
+                self._source = None
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
@@ -435,8 +462,7 @@ class Engine:
             *self.analysis.incidents.notices(),
             *self.analysis.predictor.notices,
         ]
-        if self._failure is not None:
-            told.append(self._failure)
+        told += filter(None, (self._failure, self._fault))
         told += self._capture_notices()
         return told
 

@@ -130,7 +130,8 @@ class Replay:
 
 def _sliced(batch: FrameBatch, width_ns: int) -> Iterator[FrameBatch]:
     """The batch in pieces of at most `width_ns` of packet time; the bytes are shared."""
-    steps = batch.time_ns // width_ns
+    # Time that jumps back and forth must not make a piece of every frame.
+    steps = np.maximum.accumulate(batch.time_ns) // width_ns
     cuts = np.flatnonzero(np.diff(steps)) + 1
     for first, last in pairwise([0, *cuts.tolist(), len(batch)]):
         yield FrameBatch(

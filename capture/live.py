@@ -50,6 +50,7 @@ _BATCH_AGE_S: Final = 0.1
 _RETRY_S: Final = 1.0
 _LOOK_S: Final = 1.0
 _STOP_S: Final = 3.0
+_ETHERNET: Final = 1  # other links have headers of other lengths
 _COUNTER_SPAN: Final = 1 << 32
 # Scapy keeps one list of interfaces, and reads it anew at each opening.
 _opening = threading.Lock()
@@ -158,6 +159,12 @@ class InterfaceCapture:
         self._long_frames = 0
         self._offloads_on = active_offloads(interface)
 
+    def try_opening(self) -> None:
+        """Raises what `start` would, and captures nothing."""
+        watched = self.interface in known_interfaces()
+        if not watched or interface_trouble(self.interface) is None:
+            self._opener(self.interface, self._filter, self._snaplen, _BATCH_FRAMES).close()
+
     def start(self) -> None:
         """Open the interface and begin.
 
@@ -253,7 +260,7 @@ class InterfaceCapture:
 
     def _hand_over(self, source: FrameSource) -> None:
         batch = source.buffer.take(source.link_type, self.interface)
-        if self._longest_frame:
+        if self._longest_frame and source.link_type == _ETHERNET:
             self._long_frames += int((batch.length > self._longest_frame).sum())
         if not self._put(batch):
             self._queue_drops += len(batch)

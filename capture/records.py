@@ -7,6 +7,7 @@ headers, sections, interfaces) is rare and read by `Layout` in Python; frames ar
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any, Final
 
@@ -92,6 +93,7 @@ _ENHANCED_PACKET: Final = 6
 _LONGEST_FRAME: Final = 262_144
 _LONGEST_BLOCK: Final = 16 << 20
 _MOST_INTERFACES: Final = 65_536  # a section; more are there to fill the memory
+_MOST_OPTIONS: Final = 1000  # of an interface; a file may repeat empty ones without end
 
 HEADER_BYTES: Final = 28
 """What decides what a file is: a pcap header has 24 bytes, the smallest section block 28."""
@@ -428,17 +430,17 @@ class Layout:
         return True
 
 
-def _options(data: bytes, order: str) -> list[tuple[int, bytes]]:
-    """The options of a block; what does not fit ends them."""
-    found = []
+def _options(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
+    """The options of a block; what does not fit ends them, and so do too many."""
     at = 0
-    while at + 4 <= len(data):
+    for _ in range(_MOST_OPTIONS):
+        if at + 4 > len(data):
+            return
         code, length = struct.unpack(order + "HH", data[at : at + 4])
         if code == 0 or at + 4 + length > len(data):
-            break
-        found.append((code, data[at + 4 : at + 4 + length]))
+            return
+        yield code, data[at + 4 : at + 4 + length]
         at += 4 + length + -length % 4
-    return found
 
 
 def _unit(resolution: int) -> tuple[int, int]:

@@ -117,12 +117,14 @@ class Capture:
             for name in self.interfaces
         ]
 
-    def start(self) -> None:
-        """Open every interface and begin; where one can't be captured, none is.
+    def check(self) -> None:
+        """Raises what `start` would, at once, and captures nothing: every interface is opened and
+        closed again. Nothing is compiled, so that pages need not wait for it."""
+        self._refuse_unknown()
+        for part in self._parts:
+            part.try_opening()
 
-        Raises CaptureError for an unknown interface (naming those there are), a wrong filter and
-        a missing right. An interface that is merely down is waited for, in state "trouble".
-        """
+    def _refuse_unknown(self) -> None:
         if not self.interfaces:
             raise CaptureError("No interface is named to capture from.")
         if "\0" in self._filter:  # where libpcap's text would end
@@ -134,6 +136,14 @@ class Capture:
                 f"There is no interface named {' or '.join(unknown)}. "
                 f"This machine has: {', '.join(known)}."
             )
+
+    def start(self) -> None:
+        """Open every interface and begin; where one can't be captured, none is.
+
+        Raises CaptureError for an unknown interface (naming those there are), a wrong filter and
+        a missing right. An interface that is merely down is waited for, in state "trouble".
+        """
+        self._refuse_unknown()
         warm()  # at once where it is done: nothing compiles while frames wait
         try:
             for part in self._parts:

@@ -58,12 +58,13 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         raise UsageError(f"--out must end in .csv or .parquet, not {out.name!r}.")
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder: give the name of a file.")
+    partial = out.with_name(out.name + ".partial")
     for path in options.captures:
-        if out.exists() and path.exists() and out.samefile(path):
-            raise UsageError(f"--out {out} is one of the captures: give another name.")
+        for target in (out, partial):
+            if target.exists() and path.exists() and target.samefile(path):
+                raise UsageError(f"--out {out} would overwrite {path}: give another name.")
     began_s = time.monotonic()
     refuse_unreadable(options.captures)
-    partial = out.with_name(out.name + ".partial")
     try:
         with Progress("packets") as progress:
             reading = _Reading(options.captures, settings, progress)

@@ -87,7 +87,7 @@ def build_live(settings: Settings, *, capture: bool = True) -> Engine:
     if remedy is None:
         source = Capture(interfaces, bpf_filter=settings.FILTER, snaplen=settings.SNAPLEN)
         try:
-            source.start()
+            source.check()  # the analysis starts it, once nothing is left to be compiled
         except CaptureError as error:
             if settings.interfaces:  # what was asked for is wrong: no sample in its place
                 raise
@@ -242,9 +242,13 @@ def _tell_result(engine: Engine) -> None:
         _say(f"    {words.bare(alert['why'])}")
     counters = engine.analysis.counters()
     _say(
-        f"{counters['packets']:,} packets, {counters['flows_ended']:,} flows, "
+        f"{engine.analysis.decoder.packets:,} packets, {counters['flows_ended']:,} flows, "
         f"{engine.analysis.verdicts['ALERT']:,} of them odd."
     )
+    if counters["tunnels"]:
+        _say(f"Judged by what tunnels carry: {words.tunnels(counters['tunnels'])}.")
+    if counters["unread"]:
+        _say(f"Not read: {words.unread(counters['unread'])}.")
 
 
 def _summary(

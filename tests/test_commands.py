@@ -62,8 +62,13 @@ def test_an_empty_capture_gives_an_empty_table(tmp_path: Path) -> None:
 def test_flows_of_nothing_readable_and_over_a_capture_are_refused(tmp_path: Path) -> None:
     capture = write_pcap(tmp_path / "golden.csv", golden())
     whole = capture.read_bytes()
-    assert "one of the captures" in run("flows", capture, "--out", capture, code=2).stderr
+    assert "would overwrite" in run("flows", capture, "--out", capture, code=2).stderr
     assert capture.read_bytes() == whole
+    half_made = write_pcap(tmp_path / "out.csv.partial", golden())
+    told = run("flows", half_made, "--out", tmp_path / "out.csv", code=2).stderr
+    assert "would overwrite" in told
+    assert half_made.read_bytes() == whole
+    half_made.unlink()
     cut = tmp_path / "cut.pcap"
     cut.write_bytes(whole[:50])
     done = run("flows", cut, "--out", tmp_path / "out.csv", code=3)

@@ -184,6 +184,48 @@ class Backlog:
         raise NotImplementedError
 
 
+class Broken(FrameBatch):
+    """A batch that can't be looked at."""
+
+    def __len__(self) -> int:
+        raise RuntimeError("broken on purpose")
+
+
+def broken() -> FrameBatch:
+    whole = batch_of([(time.time_ns(), frame) for _, frame in golden()])
+    return Broken(
+        whole.data,
+        whole.offset,
+        whole.captured,
+        whole.length,
+        whole.time_ns,
+        whole.link_type,
+        whole.interface,
+    )
+
+
+@pytest.mark.parametrize(("faults", "stops"), [(1, False), (2, True)])
+def test_one_fault_is_told_and_passed_by_a_second_at_once_is_not(
+    tmp_path: Path, faults: int, stops: bool
+) -> None:
+    good = batch_of([(time.time_ns(), frame) for _, frame in golden()])
+    source = Backlog([*(broken() for _ in range(faults)), good])
+    settings = replace(
+        Settings(), DATA_DIR=str(tmp_path / "data"), LIVE_MODEL_PATH=str(tmp_path / "live")
+    )
+    engine = Engine(settings, Store(tmp_path / "data"), source, mode="live")
+    engine.start()
+    deadline_s = time.monotonic() + 90
+    while engine.failure is None and not source.asked_in_vain:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    assert (engine.failure is not None) is stops
+    assert engine.analysis.decoder.packets == (0 if stops else len(golden()))
+    assert any("The analysis failed" in notice for notice in engine.notices())
+    engine.stop()
+    engine.store.close()
+
+
 def test_packets_that_waited_long_are_no_old_news(tmp_path: Path) -> None:
     """By the clock the flow would end between its packets, and each would begin a new chart."""
     began_ns = time.time_ns() - 150 * 10**9
