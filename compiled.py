@@ -29,6 +29,7 @@ KERNEL_SOURCES = (
     "capture/buffer.py",
     "capture/records.py",
     "packets/fields.py",
+    "packets/wifi.py",
     "packets/link_layer.py",
     "packets/network_layer.py",
     "packets/tunnels.py",

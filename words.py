@@ -70,6 +70,7 @@ _PROTOCOLS: Final = {
     4: "IP in IP",
     TCP: "TCP",
     UDP: "UDP",
+    33: "DCCP",
     41: "IPv6 in IPv4",
     47: "GRE",
     50: "ESP",
@@ -81,6 +82,7 @@ _PROTOCOLS: Final = {
     112: "VRRP",
     115: "L2TP",
     132: "SCTP",
+    136: "UDP-Lite",
 }
 
 _UNREAD: Final = {

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from compiled import Int, compiled
 
-__all__ = ["bytes_as_u64", "u8", "u16", "u16_little", "u32"]
+__all__ = ["u8", "u16", "u16_little", "u32", "u48", "u64"]
 
 # A cast at once: a uint8 shifted by 8 is 0 interpreted and wider compiled.
 
@@ -35,8 +35,11 @@ def u32(data: NDArray[np.uint8], at: Int) -> Any:
 
 
 @compiled
-def bytes_as_u64(data: NDArray[np.uint8], at: Int, count: Int) -> Any:
-    value = np.uint64(0)
-    for i in range(count):
-        value = (value << np.uint64(8)) | np.uint64(data[at + i])
-    return value
+def u48(data: NDArray[np.uint8], at: Int) -> Any:
+    """Without a sign, as a hardware address is kept."""
+    return (np.uint64(u16(data, at)) << np.uint64(32)) | np.uint64(u32(data, at + 2))
+
+
+@compiled
+def u64(data: NDArray[np.uint8], at: Int) -> Any:
+    return (np.uint64(u32(data, at)) << np.uint64(32)) | np.uint64(u32(data, at + 4))

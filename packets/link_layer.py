@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from batches import UNREAD_REASONS
 from compiled import Int, compiled
-from packets.fields import bytes_as_u64, u8, u16, u16_little
+from packets.fields import u8, u16, u16_little, u48
+from packets.wifi import skip_prism, skip_radiotap, skip_wifi
 
 __all__ = [
     "ARP_LAYER",
@@ -53,7 +54,7 @@ PPP: Final = 0x10002
 _HDLC: Final = 0x10003  # Cisco's
 _LLC: Final = 0x10004
 _WIFI: Final = 0x10005
-_WIFI_PADDED: Final = 0x10006  # header filled up to whole words
+_WIFI_PADDED: Final = 0x10006
 
 _LARGEST_8023_LENGTH: Final = 1500
 _MAX_LABELS: Final = 16
@@ -69,8 +70,26 @@ def first_layer(
     row["tunnel"] = 0
     row["src_mac"] = 0
     row["dst_mac"] = 0
+    # Short, so that it becomes a part of the loop over frames: most of them are Ethernet.
     if link_type == 1:
-        return at, ETHERNET
+        return _ethernet(data, at, end, row)
+    return _other_link(data, at, end, link_type, row)
+
+
+@compiled
+def _ethernet(data: NDArray[np.uint8], at: Int, end: Int, row: Any) -> tuple[Int, Int]:
+    if end - at < 14:
+        return -1 - _TRUNCATED, 0
+    row["dst_mac"] = u48(data, at)
+    row["src_mac"] = u48(data, at + 6)
+    row["vlan"] = 0
+    return at + 14, _type_or_length(u16(data, at + 12))
+
+
+@compiled
+def _other_link(
+    data: NDArray[np.uint8], at: Int, end: Int, link_type: Int, row: Any
+) -> tuple[Int, Int]:
     if link_type in (12, 14, 101, 228, 229):  # raw IP under its several numbers
         return at, IP
     if link_type == 0 or link_type == 108:  # loopback: the address family, in either byte order
@@ -82,13 +101,20 @@ def first_layer(
     if link_type == 105:
         return at, _WIFI
     if link_type == 127:
-        return _radiotap(data, at, end)
+        at, padded = skip_radiotap(data, at, end)
+        return at, _WIFI_PADDED if padded else _WIFI
+    if link_type == 119 or link_type == 163:
+        return skip_prism(data, at, end), _WIFI
+    if link_type == 192:
+        return _per_packet_information(data, at, end)
     if link_type == 239:
         return _netfilter_log(data, at, end)
     if link_type == 117:  # OpenBSD's packet filter: a header that says how long it is
         if end - at < 1:
             return -1 - _TRUNCATED, 0
         return at + ((u8(data, at) + 3) & ~3), IP
+    if link_type == 107:
+        return _frame_relay(data, at, end)
     return _serial_line(data, at, end, link_type)
 
 
@@ -118,12 +144,7 @@ def _serial_line(data: NDArray[np.uint8], at: Int, end: Int, link_type: Int) -> 
 def next_layer(data: NDArray[np.uint8], at: Int, end: Int, layer: Int, row: Any) -> tuple[Int, Int]:
     """One step towards IP or ARP."""
     if layer == ETHERNET:
-        if end - at < 14:
-            return -1 - _TRUNCATED, 0
-        row["dst_mac"] = bytes_as_u64(data, at, 6)
-        row["src_mac"] = bytes_as_u64(data, at + 6, 6)
-        row["vlan"] = 0
-        return at + 14, _type_or_length(u16(data, at + 12))
+        return _ethernet(data, at, end, row)
     if layer in (0x8100, 0x88A8, 0x9100, 0x9200):
         if end - at < 4:
             return -1 - _TRUNCATED, 0
@@ -151,7 +172,7 @@ def next_layer(data: NDArray[np.uint8], at: Int, end: Int, layer: Int, row: Any)
             return -1 - _TRUNCATED, 0
         return at + 4, u16(data, at + 2)
     if layer == _WIFI or layer == _WIFI_PADDED:
-        return _wifi(data, at, end, layer == _WIFI_PADDED, row)
+        return skip_wifi(data, at, end, layer == _WIFI_PADDED, row), _LLC
     if layer == _VN_TAG:
         if end - at < 6:
             return -1 - _TRUNCATED, 0
@@ -188,7 +209,7 @@ def _linux_cooked(data: NDArray[np.uint8], at: Int, end: Int, row: Any) -> tuple
     if end - at < 16:
         return -1 - _TRUNCATED, 0
     if u16(data, at + 4) == 6:
-        row["src_mac"] = bytes_as_u64(data, at + 6, 6)
+        row["src_mac"] = u48(data, at + 6)
     protocol = u16(data, at + 14)
     return at + 16, _LLC if protocol == 4 else protocol
 
@@ -198,7 +219,7 @@ def _linux_cooked_2(data: NDArray[np.uint8], at: Int, end: Int, row: Any) -> tup
     if end - at < 20:
         return -1 - _TRUNCATED, 0
     if u8(data, at + 11) == 6:
-        row["src_mac"] = bytes_as_u64(data, at + 12, 6)
+        row["src_mac"] = u48(data, at + 12)
     protocol = u16(data, at)
     return at + 20, _LLC if protocol == 4 else protocol
 
@@ -251,78 +272,63 @@ def _llc(data: NDArray[np.uint8], at: Int, end: Int) -> tuple[Int, Int]:
 
 
 @compiled
-def _wifi(data: NDArray[np.uint8], at: Int, end: Int, padded: bool, row: Any) -> tuple[Int, Int]:
-    """IEEE 802.11 data frames; of several packets in one (A-MSDU) the first is read."""
+def _frame_relay(data: NDArray[np.uint8], at: Int, end: Int) -> tuple[Int, Int]:
+    """RFC 2427, or Cisco's way: an ethertype at once."""
+    for _ in range(4):  # the address's last byte has its lowest bit set (ITU-T Q.922)
+        if end - at < 1:
+            return -1 - _TRUNCATED, 0
+        at += 1
+        if u8(data, at - 1) & 1:
+            break
+    if u8(data, at - 1) & 1 == 0:
+        return -1 - _BAD_HEADER, 0
     if end - at < 2:
         return -1 - _TRUNCATED, 0
-    kind, flags = u8(data, at), u8(data, at + 1)
-    if kind & 0x0F != 0x08 or kind & 0x40:  # no data frame, or one without data
+    if u8(data, at) != 3:  # no unnumbered information: Cisco
+        return at + 2, u16(data, at)
+    if u8(data, at + 1) == 0xCC:
+        return at + 2, IPV4
+    if u8(data, at + 1) == 0x8E:
+        return at + 2, IPV6
+    if end - at < 8:
         return -1 - _NOT_IP, 0
-    if flags & 0x40:
-        return -1 - _ENCRYPTED, 0
-    to_network, from_network = flags & 1, flags & 2
-    size: Int = 24
-    if to_network and from_network:
-        size = 30
-    quality = size
-    if kind & 0x80:
-        size += 2
-        if flags & 0x80:  # HT control
-            size += 4
-    if end - at < size:
-        return -1 - _TRUNCATED, 0
-    several = kind & 0x80 and u8(data, at + quality) & 0x80
-    if padded:
-        size = (size + 3) & ~3
-    receiver, sender = at + 4, at + 10
-    if to_network:
-        receiver = at + 16
-    if from_network:
-        sender = at + 24 if to_network else at + 16
-    row["dst_mac"] = bytes_as_u64(data, receiver, 6)
-    row["src_mac"] = bytes_as_u64(data, sender, 6)
-    at += size
-    if several:
-        if end - at < 14:
-            return -1 - _TRUNCATED, 0
-        row["dst_mac"] = bytes_as_u64(data, at, 6)
-        row["src_mac"] = bytes_as_u64(data, at + 6, 6)
-        at += 14
-    return at, _LLC
+    # A byte of padding, then SNAP without an organisation.
+    if u16(data, at + 1) == 0x0080 and u16(data, at + 3) == 0 and u8(data, at + 5) == 0:
+        return at + 8, u16(data, at + 6)
+    return -1 - _NOT_IP, 0
 
 
 @compiled
-def _radiotap(data: NDArray[np.uint8], at: Int, end: Int) -> tuple[Int, Int]:
-    """Skip what the receiver says of itself (https://www.radiotap.org), but see its padding."""
+def _per_packet_information(data: NDArray[np.uint8], at: Int, end: Int) -> tuple[Int, Int]:
+    """PPI: the receiver's notes, and the link type of what follows."""
     if end - at < 8:
         return -1 - _TRUNCATED, 0
-    size = u16_little(data, at + 2)
-    if u8(data, at) != 0 or size < 8:
+    size, link_type = u16_little(data, at + 2), u16_little(data, at + 4)
+    if size < 8:
         return -1 - _BAD_HEADER, 0
-    if end - at < size:
-        return -1 - _TRUNCATED, 0
-    present = u8(data, at + 4)
-    place: Int = 8
-    while u8(data, at + place - 1) & 0x80 and place + 4 <= size:  # more words of what is present
-        place += 4
-    if present & 1:  # a time stamp of 8 bytes, aligned
-        place = ((place + 7) & ~7) + 8
-    if present & 2 and place < size and u8(data, at + place) & 0x20:
-        return at + size, _WIFI_PADDED
-    return at + size, _WIFI
+    if link_type == 1:
+        return at + size, ETHERNET
+    if link_type == 105:
+        return at + size, _WIFI
+    return -1 - _LINK_TYPE, 0
 
 
 @compiled
 def _netfilter_log(data: NDArray[np.uint8], at: Int, end: Int) -> tuple[Int, Int]:
     """Attributes in the byte order of the machine that logged; one of them is the packet."""
     at += 4
+    if end - at < 4:
+        return -1 - _TRUNCATED, 0
+    # Nothing says which order: the first attribute must fit, and is short.
+    big = u16_little(data, at) > end - at and u16(data, at) <= end - at
     for _ in range(_MAX_ATTRIBUTES):
         if end - at < 4:
-            return -1 - _TRUNCATED, 0
-        size = u16_little(data, at)
+            return -1 - (_NOT_IP if end == at else _TRUNCATED), 0
+        size = u16(data, at) if big else u16_little(data, at)
+        kind = u16(data, at + 2) if big else u16_little(data, at + 2)
         if size < 4:
             return -1 - _BAD_HEADER, 0
-        if u16_little(data, at + 2) & 0x7FFF == 9:  # NFULA_PAYLOAD
+        if kind & 0x7FFF == 9:  # NFULA_PAYLOAD
             return at + 4, IP
         at += (size + 3) & ~3
     return -1 - _NOT_IP, 0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from batches import ICMP, ICMPV6, TCP, UDP, UNREAD_REASONS, PacketKind
 from compiled import Int, compiled
-from packets.fields import bytes_as_u64, u8, u16, u32
+from packets.fields import u8, u16, u32, u48, u64
 from packets.link_layer import IPV4
 
 __all__ = ["KEPT", "read_arp", "read_ipv4", "read_ipv6", "read_transport"]
@@ -35,7 +35,10 @@ _FRAGMENT_HEADER: Final = 44
 _ESP: Final = 50
 _AUTHENTICATION: Final = 51
 _DESTINATION: Final = 60
+_NO_NEXT_HEADER: Final = 59
+_DCCP: Final = 33
 _SCTP: Final = 132
+_UDP_LITE: Final = 136
 # An IPv6 chain longer than this is not seen outside attacks (RFC 8504 §5.3 lets hosts refuse it).
 _MAX_EXTENSIONS: Final = 8
 _LONGEST_HEADER: Final = 65535
@@ -52,9 +55,9 @@ def read_arp(data: NDArray[np.uint8], at: Int, end: Int, row: Any) -> Int:
     row["kind"] = _KIND_ARP
     row["ip_version"] = 4
     # The sender's own claim: what ARP spoofing forges, whatever the frame's source says.
-    row["src_mac"] = bytes_as_u64(data, at + 8, 6)
-    row["src_lo"] = bytes_as_u64(data, at + 14, 4)
-    row["dst_lo"] = bytes_as_u64(data, at + 24, 4)
+    row["src_mac"] = u48(data, at + 8)
+    row["src_lo"] = u32(data, at + 14)
+    row["dst_lo"] = u32(data, at + 24)
     row["src_hi"] = 0
     row["dst_hi"] = 0
     row["protocol"] = 0
@@ -92,8 +95,8 @@ def read_ipv4(
     row["ttl"] = data[at + 8]
     row["src_hi"] = 0
     row["dst_hi"] = 0
-    row["src_lo"] = bytes_as_u64(data, at + 12, 4)
-    row["dst_lo"] = bytes_as_u64(data, at + 16, 4)
+    row["src_lo"] = u32(data, at + 12)
+    row["dst_lo"] = u32(data, at + 16)
     row["header_length"] = header
     row["fragment"] = (flags_and_offset >> 13) & 1
     protocol = u8(data, at + 9)
@@ -115,16 +118,20 @@ def read_ipv6(
     row["ip_version"] = 6
     row["ip_id"] = 0
     row["ttl"] = data[at + 7]
-    row["src_hi"] = bytes_as_u64(data, at + 8, 8)
-    row["src_lo"] = bytes_as_u64(data, at + 16, 8)
-    row["dst_hi"] = bytes_as_u64(data, at + 24, 8)
-    row["dst_lo"] = bytes_as_u64(data, at + 32, 8)
+    row["src_hi"] = u64(data, at + 8)
+    row["src_lo"] = u64(data, at + 16)
+    row["dst_hi"] = u64(data, at + 24)
+    row["dst_lo"] = u64(data, at + 32)
     row["header_length"] = 40
     row["fragment"] = 0
     size = u16(data, at + 4)
     protocol = u8(data, at + 6)
-    if size == 0 and protocol != 59:
+    if size == 0 and protocol != _NO_NEXT_HEADER:
         size = wire_end - at - 40  # a jumbogram or segmentation offload
+    if protocol == TCP or protocol == UDP:  # most packets: nothing to skip
+        if size < 0:
+            return -1 - _BAD_HEADER, 0, 0
+        return at + 40, protocol, size
     return _skip_extensions(data, at, at + 40, end, protocol, size, row)
 
 
@@ -135,6 +142,8 @@ def _skip_extensions(
     """Past IPv6's extension headers and the authentication header (RFC 4302) of either version."""
     for _ in range(_MAX_EXTENSIONS):
         by_eights = protocol in (_HOP_BY_HOP, _ROUTING, _DESTINATION)
+        if protocol in (135, 139, 140):  # mobility, HIP, Shim6: where nothing follows, a protocol
+            by_eights = bool(end - at >= 1 and u8(data, at) != _NO_NEXT_HEADER)
         if not by_eights and protocol != _FRAGMENT_HEADER and protocol != _AUTHENTICATION:
             if size < 0:
                 return -1 - _BAD_HEADER, 0, 0
@@ -188,7 +197,7 @@ def read_transport(
         row["tcp_flags"] = data[at + 13]
         row["window"] = u16(data, at + 14)
         row["checksum"] = u16(data, at + 16)
-    elif protocol == UDP:
+    elif protocol == UDP or protocol == _UDP_LITE:
         if end - at < 8:
             return _TRUNCATED
         row["checksum"] = u16(data, at + 6)
@@ -205,6 +214,14 @@ def read_transport(
         header = 12
         row["seq"] = u32(data, at + 4)  # verification tag
         row["ack"] = u32(data, at + 8)  # checksum
+    elif protocol == _DCCP:  # RFC 4340 §5.1
+        if end - at < 12:
+            return _TRUNCATED
+        header = u8(data, at + 4) * 4
+        if header < 12:
+            return _BAD_HEADER
+        row["checksum"] = u16(data, at + 6)
+        row["seq"] = u32(data, at + 8)
     elif protocol == _ESP:  # RFC 4303 §2
         if end - at < 8:
             return _TRUNCATED
@@ -214,7 +231,7 @@ def read_transport(
         header = 0
     if size < header:
         return _BAD_HEADER
-    if protocol == TCP or protocol == UDP or protocol == _SCTP:
+    if protocol in (TCP, UDP, _SCTP, _UDP_LITE, _DCCP):
         row["src_port"] = u16(data, at)
         row["dst_port"] = u16(data, at + 2)
     row["protocol"] = protocol

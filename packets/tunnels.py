@@ -105,11 +105,9 @@ def _inside_udp(data: NDArray[np.uint8], at: Int, end: Int, row: Any) -> tuple[I
             options = (u8(data, at) & 0x3F) * 4
             return at + 8 + options, layer, u32(data, at + 4) >> 8, _GENEVE
     elif target == 2152 or source == 2152:
-        return _inside_gtp(data, at, end)
-    elif target == 3544 or source == 3544:
-        return _inside_teredo(data, at, end)
-    elif _is_teredo(data, at, end, np.int64(row["payload"])):
-        return at, IPV6, 0, _TEREDO
+        return _inside_gtp(data, at, end, row)
+    else:
+        return _inside_teredo(data, at, end, np.int64(row["payload"]), target, source)
     return 0, 0, 0, _NONE
 
 
@@ -120,14 +118,6 @@ def _carried_by_gpe(protocol: Int) -> Int:
     if protocol == 2:
         return IPV6
     return ETHERNET if protocol == 3 else 0
-
-
-@compiled
-def _is_teredo(data: NDArray[np.uint8], at: Int, end: Int, size: Int) -> bool:
-    """Between relay and client any port serves: IPv6 of just this length, one end in 2001::/32."""
-    if end - at < 40 or u8(data, at) >> 4 != 6 or u16(data, at + 4) + 40 != size:
-        return False
-    return bool(u32(data, at + 8) == 0x20010000 or u32(data, at + 24) == 0x20010000)
 
 
 @compiled
@@ -148,7 +138,7 @@ def _inside_gre(data: NDArray[np.uint8], at: Int, end: Int) -> tuple[Int, Int, I
     flags, kind = u16(data, at), u16(data, at + 2)
     sequence = (flags >> 12) & 1
     if flags & 7 == 1:
-        if kind != 0x880B or not sequence:
+        if kind != 0x880B or flags & 0xFF7F != 0x3001:  # a key and data, no other option
             return 0, 0, 0, _NONE
         return at + 12 + 4 * ((flags >> 7) & 1), PPP, 0, _GRE
     if flags & 0x4FFF:  # a version unknown, source routing, or reserved bits
@@ -174,9 +164,12 @@ def _inside_gre(data: NDArray[np.uint8], at: Int, end: Int) -> tuple[Int, Int, I
 
 
 @compiled
-def _inside_gtp(data: NDArray[np.uint8], at: Int, end: Int) -> tuple[Int, Int, Int, Int]:
+def _inside_gtp(data: NDArray[np.uint8], at: Int, end: Int, row: Any) -> tuple[Int, Int, Int, Int]:
     """User data of GTP version 1 (3GPP TS 29.281 §5)."""
     flags = u8(data, at)
+    length = u16(data, at + 2)  # some senders leave bytes behind it
+    if length < 20 or (length + 8 > np.int64(row["payload"]) and row["fragment"] == 0):
+        return 0, 0, 0, _NONE
     if flags & 0xF8 != 0x30 or u8(data, at + 1) != 0xFF:
         return 0, 0, 0, _NONE
     at += 8
@@ -201,14 +194,29 @@ def _inside_gtp(data: NDArray[np.uint8], at: Int, end: Int) -> tuple[Int, Int, I
 
 
 @compiled
-def _inside_teredo(data: NDArray[np.uint8], at: Int, end: Int) -> tuple[Int, Int, Int, Int]:
-    """IPv6 behind up to two indications (RFC 4380 §5.1.1)."""
-    if u16(data, at) == 1:
-        if end - at < 4:
-            return 0, 0, 0, _NONE
-        at += 13 + u8(data, at + 2) + u8(data, at + 3)
-        if end - at < 2:
-            return 0, 0, 0, _NONE
-    if u16(data, at) == 0:
+def _inside_teredo(
+    data: NDArray[np.uint8], at: Int, end: Int, size: Int, target: Int, source: Int
+) -> tuple[Int, Int, Int, Int]:
+    """IPv6 (RFC 4380): on its own port behind up to two indications, between clients on any.
+
+    size: bytes of the UDP payload. Any client may draw port 3544 for something else, so here as
+    there the addresses and the length must be right.
+    """
+    own = target == 3544 or source == 3544
+    if own and u16(data, at) == 1:
+        indication = 13 + u8(data, at + 2) + u8(data, at + 3)
+        at += indication
+        size -= indication
+    if own and end - at >= 8 and u16(data, at) == 0:
         at += 8
-    return at, IPV6, 0, _TEREDO
+        size -= 8
+    if end - at < 40 or u8(data, at) >> 4 != 6:
+        return 0, 0, 0, _NONE
+    length = u16(data, at + 4) + 40
+    # Clients may add what belongs to no packet (RFC 6081), and first ask for a prefix.
+    if length != size and not (own and length < size):
+        return 0, 0, 0, _NONE
+    asks = own and u16(data, at + 8) == 0xFE80
+    if asks or u32(data, at + 8) == 0x20010000 or u32(data, at + 24) == 0x20010000:
+        return at, IPV6, 0, _TEREDO
+    return 0, 0, 0, _NONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import pytest
@@ -11,6 +12,11 @@ from flow_tracker import FlowTracker
 from packets import TUNNELS, Decoder
 from tests.frames import ACK, SYN, arp, at, batch_of, ethernet, ipv4, ipv6, tcp, udp
 from tests.link_frames import INNER_PORTS, LINKS, TUNNELLED, Link, Tunnelled
+
+INSIDE = bytes.fromhex("02000000000d02000000000e810000090800") + ipv4(
+    "10.0.0.1", "10.0.0.2", 6, tcp(*INNER_PORTS, SYN, 5)
+)
+"""An Ethernet frame with other addresses than those of tests.frames, and a tag."""
 
 
 def decoder_of(*frames: bytes, link_type: int = 1) -> tuple[Decoder, list[dict[str, int]]]:
@@ -69,6 +75,26 @@ def test_a_cut_inside_leaves_the_outer_packet(tunnel: Tunnelled) -> None:
         assert rows[0]["src_lo"] in (0xC0000201, 0x0A000001, 1)
 
 
+@pytest.mark.parametrize(
+    ("payload", "port", "vlan", "macs"),
+    [
+        # An Ethernet frame inside has its own addresses and tags ...
+        (b"\x08\0\0\0\0\0\5\0" + INSIDE, 4789, 9, (0x02000000000E, 0x02000000000D)),
+        # ... where there is none the link's tag holds, but not its addresses.
+        (b"\x0c\0\0\1\0\0\5\0" + INSIDE[18:], 4790, 3, (0, 0)),
+    ],
+)
+def test_tags_and_addresses_are_those_next_to_the_packet(
+    payload: bytes, port: int, vlan: int, macs: tuple[int, int]
+) -> None:
+    datagram = struct.pack("!HHHH", 40000, port, 8 + len(payload), 0) + payload
+    _, rows = decoder_of(ethernet(ipv4("192.0.2.1", "192.0.2.2", 17, datagram), tags=(3,)))
+    assert_is_the_packet(rows[0])
+    assert rows[0]["vlan"] == vlan
+    assert (rows[0]["src_mac"], rows[0]["dst_mac"]) == macs
+    assert rows[0]["tunnel"] == 5
+
+
 def test_tunnels_in_tunnels_are_entered_up_to_a_bound() -> None:
     packet = ipv4("10.0.0.1", "10.0.0.2", 6, tcp(*INNER_PORTS, SYN, 5))
     for _ in range(3):
@@ -98,7 +124,11 @@ def test_a_later_fragment_in_a_tunnel_is_one_wherever_it_comes() -> None:
         (4789, b"\x08\0\0\0\0\0\1\0" + bytes(60)),  # not IP inside
         (6081, b"\xff" * 60),
         (2152, b"\x32\x01\0\4" + bytes(8)),  # an echo of GTP
+        (2152, b"\x30\xff\0\0\0\0\0\1" + INSIDE[18:]),  # GTP without content
+        (2152, b"\x30\xff\1\0\0\0\0\1" + INSIDE[18:]),  # and with more than there is
         (3544, b"\x60" + bytes(30)),
+        (3544, ipv6("2001:db8::1", "2001:db8::2", 6, tcp(*INNER_PORTS, SYN))),  # no client's
+        (3544, ipv6("2001::1", "2001:db8::2", 6, tcp(*INNER_PORTS, SYN))[:-1]),  # too short
         (9000, b"\x60" + bytes(60)),
     ],
 )
@@ -111,6 +141,21 @@ def test_what_runs_on_the_port_of_a_tunnel_and_is_none_stays_udp(port: int, payl
         len(payload),
     )
     assert tunnels(decoder) == {}
+
+
+@pytest.mark.parametrize("port", [4789, 8472, 4790, 6081, 2152, 3544, 40000])
+def test_anything_on_the_port_of_a_tunnel_stays_udp(port: int) -> None:
+    """A client may draw the port for a question to somebody else; the answer is as random."""
+    rng = random.Random(port)
+    frames = []
+    for number in range(3000):
+        payload = rng.randbytes(rng.randint(8, 200))
+        ports = (port, 53) if number % 2 else (53, port)
+        datagram = struct.pack("!HHHH", *ports, 8 + len(payload), 0) + payload
+        frames.append(ethernet(ipv4("10.0.0.1", "10.0.0.2", 17, datagram)))
+    decoder, rows = decoder_of(*frames)
+    assert (tunnels(decoder), unread(decoder)) == ({}, {})
+    assert {row["protocol"] for row in rows} == {17}
 
 
 def test_both_directions_of_a_tunnelled_conversation_are_one_flow() -> None:
@@ -138,7 +183,11 @@ def test_arp_in_a_tunnel_is_arp() -> None:
     ("protocol", "payload", "ports", "size"),
     [
         (132, struct.pack("!HHII", 36412, 38412, 7, 9) + bytes(30), (36412, 38412), 30),
+        (33, struct.pack("!HHBBHI", 7, 9, 4, 0, 1, 1) + bytes(24), (7, 9), 20),
+        (136, struct.pack("!HHHH", 7, 9, 8, 1) + bytes(20), (7, 9), 20),
         (50, bytes(48), (0, 0), 40),
+        (59, bytes(4), (0, 0), 4),  # IPv6's "nothing follows"
+        (135, b"\x3b\0\5\0" + bytes(4), (0, 0), 8),  # mobility
         (2, bytes(8), (0, 0), 8),
         (89, bytes(44), (0, 0), 44),
         (47, b"\0\0\0\0", (0, 0), 4),  # a keepalive that carries nothing
@@ -169,6 +218,15 @@ def test_authentication_headers_are_passed_in_both_versions() -> None:
         assert_is_the_packet(row)
 
 
+@pytest.mark.parametrize("protocol", [0, 43, 60, 135, 139, 140])
+def test_headers_before_the_transport_are_skipped(protocol: int) -> None:
+    header = struct.pack("!BB", 6, 1) + bytes(14)
+    packet = ipv6("2001:db8::1", "2001:db8::2", protocol, header + tcp(*INNER_PORTS, SYN, 5))
+    _, rows = decoder_of(ethernet(packet, 0x86DD))
+    assert_is_the_packet(rows[0])
+    assert rows[0]["header_length"] == 40 + 16 + 20
+
+
 @pytest.mark.parametrize(
     ("frame", "link_type", "reason"),
     [
@@ -184,6 +242,10 @@ def test_authentication_headers_are_passed_in_both_versions() -> None:
         (b"\0\0\x40\0" + bytes(8), 127, "truncated"),
         (b"\x01\0\x08\0" + bytes(8), 127, "bad_header"),
         (bytes([2, 0, 0, 5, 1, 0, 9, 0]) + bytes(20), 239, "bad_header"),
+        (bytes([2, 0, 0, 5, 8, 0, 1, 0]) + bytes(4), 239, "not_ip"),  # logged without the packet
+        (struct.pack("<BBHI", 0, 0, 8, 147) + bytes(40), 192, "link_type"),
+        (b"\x18\x40\x40\x40" + bytes(40), 107, "bad_header"),  # an address without end
+        (b"\x18\x41\x03\x81" + bytes(40), 107, "not_ip"),  # routers' own talk
         (bytes(64), 999, "link_type"),
     ],
 )

@@ -75,6 +75,10 @@ EXPECTED = {
 }
 
 
+NO_CAPTURE = {"solaris_snoop.snoop.gz"}
+"""Refused with a sentence that helps: tests/test_capture_files.py."""
+
+
 def decoded(path: Path) -> Decoder:
     decoder = Decoder()
     for batch in read_capture(path):
@@ -98,6 +102,11 @@ def test_what_is_read_of_an_unusual_capture(name: str) -> None:
     decoder = decoded(ODD / name)
     assert counted(decoder) == EXPECTED[name]
     assert decoder.frames == decoder.packets + int(decoder.unread.sum())
+
+
+@pytest.mark.skipif(not ODD.is_dir(), reason="the unusual captures are not here")
+def test_none_of_the_unusual_captures_is_left_out() -> None:
+    assert {path.name for path in ODD.iterdir()} == set(EXPECTED) | NO_CAPTURE
 
 
 def table() -> str:
