@@ -6,6 +6,11 @@ prints the table. Packets and reasons are those TShark 4.0 gives for the same fi
 arp, ip or ipv6 among their protocols, less those with a fragment offset above 0), the tunnels too,
 but for three cases: it knows Teredo by its port alone, counts GRE around what is no IP, and IP in
 IP as an IP header more.
+
+Frame by frame the innermost addresses, ports, tags, MAC addresses and lengths of TCP are TShark's
+as well, but that it knows no Teredo between other ports, gives a packet in GRE, GTP, 6in4 or Teredo
+the MAC addresses of the frame around it and one around ERSPAN without IP those of the frame inside,
+and in six frames of pppoe_over_qinq believes PPPoE's length, 6 bytes below that of the IP header.
 """
 
 from __future__ import annotations
