@@ -10,7 +10,10 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -115,12 +118,30 @@ def _engine(settings: Settings, source: Source | None, mode: Mode, remedy: str |
     # What was recorded elsewhere knows nothing of this machine's networks.
     networks = own_networks() if mode in ("live", "off") else ()
     try:
-        return Engine(
-            settings, store, source, mode=mode, remedy=remedy, interface_networks=networks
-        )
+        with _undisturbed():
+            return Engine(
+                settings, store, source, mode=mode, remedy=remedy, interface_networks=networks
+            )
     except BaseException:
         store.close()
         raise
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """SIGTERM waits for the end of the block: loading compiled code calls back into Python, and
+    an exception that a signal raises in there would be lost, and with it the wish to end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    asked: list[int] = []
+    handler = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    if asked:
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _refuse_other_machines(settings: Settings) -> None:
@@ -163,9 +184,9 @@ def _serve(engine: Engine, *, after: Any = None) -> int:
         ) from error
     port = getattr(server, "effective_port", settings.PORT)
     signal.signal(signal.SIGTERM, _leave)
-    engine.start()
-    _say(f" * Running on http://{settings.HOST}:{port}")
     try:
+        engine.start()
+        _say(f" * Running on http://{settings.HOST}:{port}")
         server.run()
     finally:
         server.close()
@@ -218,8 +239,8 @@ def _replay(options: argparse.Namespace, settings: Settings) -> int:
 
     if not options.exit:
         return _serve(engine, after=write_summary)
-    engine.start()
     try:
+        engine.start()
         with Progress("packets") as progress:
             while not engine.wait_finished(0.2):
                 progress.update(engine.analysis.decoder.frames, source.fraction)
