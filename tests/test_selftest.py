@@ -66,12 +66,10 @@ def test_files_that_do_not_fit_are_refused_in_one_sentence(tmp_path: Path) -> No
 
 def test_a_table_of_another_version_is_refused(tmp_path: Path) -> None:
     """Fields read at the wrong place would be flows of nobody."""
-    one = attacks()[0]
+    one = next(one for one in attacks() if one.name == "slowloris")
     ml.selftest.write(tmp_path, (one,), source={})
     assert len(ml.selftest._load(tmp_path)) == 1
-    fields = [(name, *FLOW.fields[name][:1]) for name in FLOW.names if name != "continued"]
-    narrow = np.zeros(3, np.dtype(fields, align=True))
-    np.savez(tmp_path / FLOWS, **{one.name: narrow})
+    np.savez(tmp_path / FLOWS, slowloris=np.zeros(3, FLOW[["id", "first_ns"]]))
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     manifest["sha256"] = hashlib.sha256((tmp_path / FLOWS).read_bytes()).hexdigest()
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
@@ -91,4 +89,4 @@ def test_the_script_makes_the_bundled_files(tmp_path: Path) -> None:
         (one.name, one.title, one.pattern) for one in attacks()
     ]
     for one, bundled in zip(made, attacks(), strict=True):
-        assert one.rows.tobytes() == bundled.rows.tobytes()
+        assert np.array_equal(one.rows, bundled.rows)
