@@ -22,6 +22,7 @@ __all__ = [
     "HOME",
     "INDUSTRIAL",
     "LIVE",
+    "REDUCED",
     "Feature",
     "extras",
     "matrix",
@@ -94,6 +95,18 @@ COLUMNS: Final = tuple(feature.name for feature in FEATURES)
 HOME: Final = tuple(f.name for f in FEATURES if f.group == "home")
 INDUSTRIAL: Final = tuple(f.name for f in FEATURES if f.group in ("home", "industrial"))
 LIVE: Final = COLUMNS
+REDUCED: Final = (
+    "Flow Duration",
+    "Total Fwd Packets",
+    "Total Bwd Packets",
+    "Total Length Fwd Packet",
+    "Total Length Bwd Packet",
+    "Fwd Packet Length Mean",
+    "Bwd Packet Length Mean",
+    "Flow Bytes/s",
+    "Flow Packets/s",
+)
+"""What every record of a flow holds or lets be counted: Zeek, Argus, Suricata and NetFlow too."""
 
 _PIECE: Final = 2048
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from errors import ModelError, UsageError
 from ml.baseline import Baseline
 from ml.model import Model
-from ml.registry import load, verify
+from ml.registry import REDUCED_FOLDER, load, verify
 from settings import Settings
 from store import Store
 
@@ -21,7 +21,7 @@ _SHIPPED: Final = {"home": "HOME_MODEL_PATH", "industrial": "INDUSTRIAL_MODEL_PA
 
 def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     train = commands.add_parser("train", parents=parents, help="train a new version of a model")
-    train.add_argument("model", choices=("home", "industrial", "live", "all"))
+    train.add_argument("model", choices=("home", "industrial", "reduced", "live", "all"))
     train.add_argument(
         "--data", metavar="DIR", type=Path, help="training data (default ../shared/data)"
     )
@@ -33,12 +33,16 @@ def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
 
 
 def run_train(options: argparse.Namespace, settings: Settings) -> int:
-    if options.model in ("home", "industrial", "all"):
-        for name in _SHIPPED if options.model == "all" else (options.model,):
-            _told(name, _train(name, options.data, settings.path(_SHIPPED[name])))
+    if options.model != "live":
+        for name in (*_SHIPPED, "reduced") if options.model == "all" else (options.model,):
+            _told(name, _train(name, options.data, _folder(name, settings)))
     if options.model in ("live", "all"):
         return _train_live(options, settings)
     return 0
+
+
+def _folder(name: str, settings: Settings) -> Path:
+    return settings.path(_SHIPPED[name]) if name in _SHIPPED else REDUCED_FOLDER
 
 
 def _train(name: str, data: Path | None, out: Path) -> Model:

@@ -23,7 +23,17 @@ import numpy as np
 from errors import ModelError
 from ml.model import Fitted, Model
 
-__all__ = ["ARRAYS", "MANIFEST", "NAMES", "Names", "load", "save", "verify", "write_atomically"]
+__all__ = [
+    "ARRAYS",
+    "MANIFEST",
+    "NAMES",
+    "REDUCED_FOLDER",
+    "Names",
+    "load",
+    "save",
+    "verify",
+    "write_atomically",
+]
 
 ARRAYS: Final = "model.npz"
 MANIFEST: Final = "manifest.json"
@@ -32,9 +42,13 @@ LARGEST_BYTES: Final = 256_000_000
 """Unpacked arrays beyond this are no model of ours (a live one takes about 3 MB)."""
 
 
+REDUCED_FOLDER: Final = Path(__file__).resolve().parent / "models" / "reduced"
+"""The model for flow files that lack most features; no setting moves it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The specification's file names of one model."""
+    """The specification's file names of one model; the reduced model's follow them."""
 
     forest: str
     scaler: str
@@ -55,6 +69,13 @@ NAMES: Final[Mapping[str, Names]] = {
         "isolation_forest.pkl", "scaler.pkl", "threshold.json", "feature_order.txt", "X_scaled.npy"
     ),
     "live": Names("live_iforest.pkl", "live_scaler.pkl"),
+    "reduced": Names(
+        "reduced_iforest.pkl",
+        "reduced_scaler.pkl",
+        "reduced_threshold.json",
+        "reduced_feature_order.txt",
+        "reduced_X_scaled.npy",
+    ),
 }
 
 

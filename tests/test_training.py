@@ -16,11 +16,19 @@ from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap
 
 from errors import InputError, ModelError, UsageError
-from features import HOME, INDUSTRIAL
+from features import HOME, INDUSTRIAL, REDUCED
 from ml import registry
-from training.datasets import Flows, captures_in, read_attacks, read_normal
+from training.datasets import (
+    Flows,
+    captures_in,
+    joined,
+    read_attacks,
+    read_elsewhere,
+    read_normal,
+)
 from training.figures import auc, figures
-from training.pipeline import MOST_OF_ONE, train
+from training.pipeline import train
+from training.splits import MOST_OF_ONE, capped, held_out
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -118,6 +126,7 @@ def step(network: str, name: str, arguments: list[str]) -> int:
     [
         ("home", "home_network", HOME_STEPS, HOME),
         ("industrial", "industrial_network", INDUSTRIAL_STEPS, INDUSTRIAL),
+        ("reduced", "reduced_network", HOME_STEPS, REDUCED),
     ],
 )
 def test_the_four_scripts_make_a_model(
@@ -158,7 +167,8 @@ def test_the_four_scripts_make_a_model(
     assert np.abs(forest.score_samples(scaler.transform(x)) - raw).max() <= 1e-12
     assert np.load(out / str(names.scaled)).shape == (manifest["training"]["flows"], len(features))
     card = (out / "README.md").read_text()
-    assert "Miettinen" in card if name == "home" else "Sharafaldin" in card and "Lemay" in card
+    assert ("Miettinen" in card) == (name != "industrial")
+    assert ("Sharafaldin" in card and "Lemay" in card) == (name != "home")
     frame = pd.read_csv(work / f"{name}_flow_features.csv")
     by_group = frame.groupby("group")["part"].nunique()
     assert (by_group == 1).all(), "a device, capture or day stands on both sides"
@@ -197,8 +207,8 @@ def test_editions_are_never_mixed_and_attacks_never_learned(data: Path) -> None:
         "Monday",
         "Tuesday",
         "Wednesday",
-        "capture plant80",
-        "capture plant40",
+        "plant plant80",
+        "plant plant40",
     }
     attacks = read_attacks("industrial", data)
     assert attacks is not None
@@ -220,7 +230,7 @@ def test_a_folder_of_captures_is_enough(tmp_path: Path) -> None:
     assert set(flows.groups) == {f"capture day{i}.pcap" for i in range(4)}
     model = train("home", folder, tmp_path / "out")
     assert model.manifest["training"]["sources"][0]["licence"] == "your own"
-    assert len(model.manifest["figures"]["false_alarms"]) == 4
+    assert len(model.manifest["figures"]["unknown_devices"]["false_alarms"]) == 4
     assert registry.verify(tmp_path / "out")
 
 
@@ -247,9 +257,7 @@ def test_wrong_data_and_names_are_told(tmp_path: Path) -> None:
         train("office", tmp_path, tmp_path / "out")
 
 
-def test_one_chatty_device_does_not_fill_the_model(tmp_path: Path, data: Path) -> None:
-    from training import pipeline
-
+def test_one_chatty_device_does_not_fill_the_model() -> None:
     rng = np.random.default_rng(3)
     flows = Flows(
         rng.normal(size=(3000, 21)),
@@ -257,9 +265,27 @@ def test_one_chatty_device_does_not_fill_the_model(tmp_path: Path, data: Path) -
         np.full(3000, "normal"),
         (),
     )
-    capped = pipeline._capped(flows)
-    assert (capped.groups == "device chatty").sum() == MOST_OF_ONE
-    assert (capped.groups == "device quiet").sum() == 500
+    kept = capped(flows)
+    assert (kept.groups == "device chatty").sum() == MOST_OF_ONE
+    assert (kept.groups == "device quiet").sum() == 500
+    days = Flows(flows.values, np.full(3000, "Monday"), flows.labels, ())
+    assert len(capped(days)) == 3000
+
+
+def test_whole_groups_set_the_line() -> None:
+    sizes = {"Monday": 90, "Wednesday": 80, "plant a": 70, "plant b": 30, "device x": 60}
+    sizes |= {f"capture {i}": 10 for i in range(4)}
+    groups = np.repeat(list(sizes), list(sizes.values()))
+    flows = Flows(np.zeros((len(groups), 1)), groups, np.full(len(groups), "normal"), ())
+    held = held_out(flows)
+    lined = set(groups[held])
+    assert lined.isdisjoint(groups[~held])
+    assert {"Wednesday", "plant b"} <= lined
+    assert lined.isdisjoint({"Monday", "plant a"})
+    others = lined - {"Wednesday", "plant b"}
+    assert sum(sizes[group] for group in others) >= 25
+    alone = flows.where(groups == "Monday")
+    assert held_out(alone).tolist() == [False] * 68 + [True] * 22, "of one capture its end"
 
 
 def test_auc_is_the_share_of_right_pairs() -> None:
@@ -271,11 +297,51 @@ def test_auc_is_the_share_of_right_pairs() -> None:
 def test_figures_tell_their_protocol_and_never_judge_what_was_fitted(data: Path) -> None:
     normal = read_normal("industrial", data)
     told = figures("industrial", normal, read_attacks("industrial", data))
+    assert told.keys() == {"later_days"}, "two plants are too few to judge unknown ones"
+    told = told["later_days"]
     assert told["auc_wednesday"] > 0.9
     assert told["line"]["normal_flows"] == 147
     assert "Tuesday" in told["line"]["protocol"]
     one = normal.where(normal.groups == "Monday")
     assert figures("industrial", one, None) == {}
+
+
+def test_a_line_moved_to_another_network_is_set_anew_there() -> None:
+    rng = np.random.default_rng(5)
+
+    def network(group: str, n: int, centre: float, label: str = "normal") -> Flows:
+        spread = 0.3 if label == "normal" else 4.0
+        values = np.exp(rng.normal(centre, 1, (n, 1)) + rng.normal(0, spread, (n, len(REDUCED))))
+        return Flows(values, np.full(n, group), np.full(n, label), ())
+
+    known = joined([network(f"device {i}", 100, 3) for i in range(6)])
+    attacks = network("lab attack", 80, 5, "flood")
+    normal = joined([known, network("lab quiet", 1000, 5)])
+    elsewhere = joined([network("cic18", 1000, 3), network("cic18", 50, 3, "brute force")])
+    told = figures("reduced", normal, attacks, elsewhere)["another_network"]
+    assert told["lab"]["before"]["false_alarms"] > 0.1
+    assert 0 < told["lab"]["after"]["false_alarms"] < 0.03
+    assert told["lab"]["after"]["normal_flows"] == 500
+    assert told["lab"]["after"]["by_class"]["flood"] > 0.5
+    assert told["CSE-CIC-IDS2018, original edition"]["before"]["recall"] > 0.9
+    assert "CIC-IDS2017" not in told
+
+
+def test_other_editions_are_for_measuring_only(data: Path) -> None:
+    elsewhere = read_elsewhere(data)
+    assert elsewhere is not None
+    assert set(elsewhere.groups) == {"cic18"}
+    assert "cic18" not in read_normal("reduced", data).groups
+    both = read_normal("reduced", data)
+    assert len(both) == len(read_normal("home", data)) + len(read_normal("industrial", data))
+
+
+@pytest.mark.parametrize("name", ["home", "industrial", "reduced"])
+def test_the_same_data_gives_the_same_model(name: str, data: Path, tmp_path: Path) -> None:
+    first, again = (train(name, data, tmp_path / place).to_arrays() for place in ("a", "b"))
+    assert first.keys() == again.keys()
+    for array in first:
+        assert np.array_equal(first[array], again[array]), array
 
 
 @pytest.mark.skipif(not (SHARED / "flows").is_dir(), reason="the data set is not beside the code")

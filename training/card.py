@@ -14,6 +14,8 @@ _ABOUT: Final[Mapping[str, str]] = {
     "home": "Traffic of homes and small offices: phones, browsers, cameras, plugs, bridges.",
     "industrial": "Traffic of a company network over several days, and of a plant that polls its "
     "controllers by Modbus.",
+    "reduced": "For files of flows that hold counts, bytes and times alone (Zeek, Argus, Suricata, "
+    "NetFlow): the traffic of the home and the industrial model together.",
     "live": "Traffic of one network, learned there.",
 }
 

@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 from batches import FlowBatch, Rows
 from capture import read_capture
 from errors import InputError
-from features import COLUMNS, HOME, INDUSTRIAL, matrix, select
+from features import COLUMNS, HOME, INDUSTRIAL, REDUCED, matrix, select
 from flow_tracker import FlowTracker
 from packets import Decoder
 
 __all__ = [
+    "DAYS",
     "FEATURES_OF",
     "Flows",
     "capture_flows",
     "captures_in",
     "joined",
     "read_attacks",
+    "read_elsewhere",
     "read_normal",
 ]
 
@@ -35,7 +37,8 @@ log = logging.getLogger("secureflux.training")
 Values = NDArray[np.float64]
 Words = NDArray[np.str_]
 
-FEATURES_OF: Final = {"home": HOME, "industrial": INDUSTRIAL}
+FEATURES_OF: Final = {"home": HOME, "industrial": INDUSTRIAL, "reduced": REDUCED}
+DAYS: Final = ("Monday", "Tuesday", "Wednesday")
 
 _CIC_CITATION: Final = (
     "Sharafaldin, Lashkari, Ghorbani: Toward Generating a New Intrusion Detection Dataset and "
@@ -56,8 +59,8 @@ _MODBUS_CITATION: Final = (
 class Flows:
     """Flows of two packets or more.
 
-    values: (n, k) features in the order asked for. groups: (n,) the day, device or capture, by
-    which data is split. labels: (n,) what the flow is, `normal` where it is that.
+    values: (n, k) features in the order asked for. groups: (n,) the day, plant, device or capture,
+    by which data is split. labels: (n,) what the flow is, `normal` where it is that.
     sources: where they come from: name, citation, licence, flows.
     """
 
@@ -91,26 +94,46 @@ def read_normal(name: str, data: Path) -> Flows:
     names = FEATURES_OF[name]
     if not (data / "flows").is_dir() and not (data / "lab").is_dir():
         return _captures(captures_in(data), names, source="captures given to the training")
-    if name == "home":
+    parts: list[Flows] = []
+    if name != "industrial":
         devices = _devices(data, names)
         captures = _benign_captures(data, names, set(devices.groups.tolist()))
-        return joined([devices, *captures, *_lab(data, names)])
-    return joined([_cic_days(data, names), _modbus(data, names)])
+        parts += [devices, *captures, *_lab(data, names)]
+    if name != "home":
+        parts += [_cic_days(data, names), _modbus(data, names)]
+    return joined(parts)
 
 
 def read_attacks(name: str, data: Path) -> Flows | None:
     """Attack flows to measure a model with, by class; None where the folder has none.
 
-    Home: the attack phases of the recorded lab, flows of the attacker. Industrial: CIC-IDS2017.
+    Home: the attack phases of the recorded lab, flows of the attacker (group `lab attack`).
+    Industrial: CIC-IDS2017 (group: the day). Reduced: both.
     """
-    if name == "home" and (data / "lab" / "home_lab.pcap.gz").exists():
-        return _lab_attacks(data, FEATURES_OF[name])
-    if name == "industrial" and (data / "flows" / "flows_dev.parquet").exists():
+    parts = []
+    if name != "industrial" and (data / "lab" / "home_lab.pcap.gz").exists():
+        parts.append(_lab_attacks(data, FEATURES_OF[name]))
+    if name != "home" and (data / "flows" / "flows_dev.parquet").exists():
         frame = _table(data / "flows" / "flows_dev.parquet")
         frame = frame[(frame["edition"] == "improved") & frame["attack"]]
         groups, labels = (frame[column].to_numpy(str) for column in ("day", "label"))
-        return _enough_packets(frame, FEATURES_OF[name], groups, labels, ())
-    return None
+        parts.append(_enough_packets(frame, FEATURES_OF[name], groups, labels, ()))
+    return joined(parts) if parts else None
+
+
+def read_elsewhere(data: Path) -> Flows | None:
+    """Normal and attack flows of a network and an edition no model is trained on, REDUCED columns.
+
+    A day of CSE-CIC-IDS2018 in its original edition, which counts padding and ends flows at the
+    first FIN; None where the folder has none.
+    """
+    path = data / "flows" / "flows_dev.parquet"
+    if not path.exists():
+        return None
+    frame = _table(path)
+    frame = frame[frame["edition"] != "improved"]
+    labels = np.where(frame["attack"], frame["label"].to_numpy(str), "normal")
+    return _enough_packets(frame, REDUCED, frame["net"].to_numpy(str), labels, ())
 
 
 # --- tables -------------------------------------------------------------------------------------
@@ -166,7 +189,7 @@ def _modbus(data: Path, names: tuple[str, ...]) -> Flows:
     return _normal(
         frame,
         names,
-        np.char.add("capture ", frame["file"].to_numpy(str)),
+        np.char.add("plant ", frame["file"].to_numpy(str)),
         name="Modbus SCADA data set, polling",
         citation=_MODBUS_CITATION,
     )

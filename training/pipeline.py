@@ -25,11 +25,18 @@ from errors import InputError, ModelError, UsageError
 from ml.model import SEED, Model, assemble, fit_forest, fit_scaler
 from ml.registry import MANIFEST, NAMES, save, write_atomically
 from training.card import card
-from training.datasets import FEATURES_OF, Flows, read_attacks, read_normal
+from training.datasets import (
+    FEATURES_OF,
+    Flows,
+    read_attacks,
+    read_elsewhere,
+    read_normal,
+)
 from training.figures import figures
 from training.live import train_live
+from training.splits import MOST_OF_ONE, capped, held_out
 
-__all__ = ["DATA", "MODELS_FOLDER", "WEIGHT", "extract", "finish", "forest", "scale", "train"]
+__all__ = ["DATA", "MODELS_FOLDER", "WEIGHTS", "extract", "finish", "forest", "scale", "train"]
 
 log = logging.getLogger("secureflux.training")
 
@@ -38,20 +45,21 @@ DATA: Final = ROOT.parent / "shared" / "data"
 MODELS_FOLDER: Final = ROOT / "ml" / "models"
 WORK: Final = ROOT / "build" / "training"
 
-MOST_OF_ONE: Final = 1000
-"""Flows taken of one device or capture: one chatty bridge must not be what normal means."""
-HELD_OUT: Final = 0.25
-"""Part of the flows, in whole devices, captures or days, that is never fitted and sets the line."""
-WEIGHT: Final = 0.1
-"""The part of the false-alarm budget that a model from elsewhere may spend by default."""
+SPLITS: Final = {
+    "home": "by device and capture",
+    "industrial": "by day and plant",
+    "reduced": "by day, plant, device and capture",
+}
+WEIGHTS: Final = {"home": 0.1, "industrial": 0.1, "reduced": 1.0}
+"""The part of the false-alarm budget a model may spend by default; the reduced one votes alone."""
 
 
 def extract(name: str, data: Path, work: Path) -> None:
     """Step 1: normal flows of two packets or more, as a table one can open."""
-    flows = _capped(read_normal(name, data))
+    flows = capped(read_normal(name, data))
     frame = pd.DataFrame(flows.values, columns=list(FEATURES_OF[name]))
     frame["group"] = flows.groups
-    frame["part"] = np.where(_held_out(name, flows), "held out", "fit")
+    frame["part"] = np.where(held_out(flows), "held out", "fit")
     work.mkdir(parents=True, exist_ok=True)
     write_atomically(work / _table_name(name), frame.to_csv(index=False).encode())
     sources = {"data": data.name, "sources": list(flows.sources)}
@@ -91,9 +99,9 @@ def finish(name: str, data: Path, work: Path, out: Path) -> Model:
     training = {
         "flows": len(normal),
         "held_out": len(held_out),
-        "split": "by day" if name == "industrial" else "by device and capture",
+        "split": SPLITS[name],
         "seed": SEED,
-        "most_of_one": None if name == "industrial" else MOST_OF_ONE,
+        "most_of_one": MOST_OF_ONE,
         **json.loads(_loaded(work, "sources.json", Path.read_text)),
     }
     frame = _frame(name, work)
@@ -104,8 +112,9 @@ def finish(name: str, data: Path, work: Path, out: Path) -> Model:
         labels,
         (),
     )
-    measured = figures(name, flows, read_attacks(name, data))
-    model = save(fitted, out, weight=WEIGHT, training=training, figures=measured)
+    elsewhere = read_elsewhere(data) if name == "reduced" else None
+    measured = figures(name, flows, read_attacks(name, data), elsewhere)
+    model = save(fitted, out, weight=WEIGHTS[name], training=training, figures=measured)
     scaled = io.BytesIO()
     np.save(scaled, _loaded(work, _scaled_name(name), np.load).astype(np.float32))
     write_atomically(out / _scaled_name(name), scaled.getvalue())
@@ -117,15 +126,15 @@ def finish(name: str, data: Path, work: Path, out: Path) -> Model:
 def train(name: str, data: Path | None = None, out: Path | None = None) -> Model:
     """Make a new version of a model; the model, saved in `out`.
 
-    name: home, industrial or live. data: the data set's layout or a folder of captures of normal
-    traffic; None means DATA, for the live model the flows it has collected. out: the model's
-    folder, by default the one in MODELS_FOLDER.
+    name: home, industrial, reduced or live. data: the data set's layout or a folder of captures of
+    normal traffic; None means DATA, for the live model the flows it has collected. out: the
+    model's folder, by default the one in MODELS_FOLDER.
     """
     out = out or MODELS_FOLDER / name
     if name == "live":
         return train_live(data, out)
     if name not in FEATURES_OF:
-        raise UsageError(f"There is no model {name}. There are home, industrial and live.")
+        raise UsageError(f"There is no model {name}. There are home, industrial, reduced and live.")
     data = data or DATA
     with tempfile.TemporaryDirectory(prefix="secureflux-training-") as folder:
         work = Path(folder)
@@ -133,35 +142,6 @@ def train(name: str, data: Path | None = None, out: Path | None = None) -> Model
         scale(name, work)
         forest(name, work)
         return finish(name, data, work, out)
-
-
-def _capped(flows: Flows) -> Flows:
-    if set(flows.groups.tolist()) >= {"Monday", "Tuesday"}:
-        return flows  # days of one network, none of them one device
-    kept = np.zeros(len(flows), bool)
-    rng = np.random.default_rng(SEED)
-    for group in np.unique(flows.groups):
-        kept[rng.permutation(np.flatnonzero(flows.groups == group))[:MOST_OF_ONE]] = True
-    return flows.where(kept)
-
-
-def _held_out(name: str, flows: Flows) -> Any:
-    """(n,) bool: whole groups that set the line; the last day where there are days."""
-    groups = np.unique(flows.groups)
-    if "Wednesday" in groups:
-        # Of the two Modbus captures the smaller one.
-        plants = [group for group in groups if group.startswith("capture ")]
-        smallest = min(plants, key=lambda group: int((flows.groups == group).sum()), default="")
-        return np.isin(flows.groups, ("Wednesday", smallest))
-    if len(groups) == 1:
-        # One capture: its end is the nearest there is to another day.
-        return np.arange(len(flows)) >= round((1 - HELD_OUT) * len(flows))
-    held = np.zeros(len(flows), bool)
-    for group in np.random.default_rng(SEED).permutation(groups)[:-1]:
-        if held.mean() >= HELD_OUT:
-            break
-        held |= flows.groups == group
-    return held
 
 
 def _table_name(name: str) -> str:
