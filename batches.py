@@ -281,6 +281,7 @@ class VerdictBatch:
     thresholds, references: (3,) the line of each model and the size of its reference (0: none).
     beyond: (n, 3) bool, rarer than the whole reference.
     extreme: bool, odd enough to be an incident alone (docs/detection.md, "Incidents").
+    autoencoder: (n,) log10 p of the live model's autoencoder alone, NaN where there is none.
     deviations: one list a row, filled for alerts only.
     """
 
@@ -294,6 +295,7 @@ class VerdictBatch:
     thresholds: NDArray[np.float64]
     references: NDArray[np.int64]
     extreme: NDArray[np.bool_]
+    autoencoder: NDArray[np.float64]
     deviations: list[list[Deviation]] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -312,6 +314,7 @@ class VerdictBatch:
             thresholds=self.thresholds,
             references=self.references,
             extreme=self.extreme[keep],
+            autoencoder=self.autoencoder[keep],
             deviations=[self.deviations[i] for i in np.flatnonzero(keep)],
         )
 

@@ -45,6 +45,7 @@ KERNEL_SOURCES = (
     "patterns/guesses.py",
     "patterns/windows.py",
     "ml/forest.py",
+    "ml/neighbours.py",
 )
 """Every file with compiled functions: an edit in one of them must not leave a caller's cache
 stale, and numba stamps only the caller's own file."""

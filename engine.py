@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, Protocol
 import capture
 import flow_tracker
 import ml.forest
+import ml.neighbours
 import packets
 import patterns
 from analysis import Analysis
@@ -68,6 +69,7 @@ def warm() -> None:
     packets.warm()
     flow_tracker.warm()
     ml.forest.warm()
+    ml.neighbours.warm()
     if helper is not None:
         helper.wait()
     patterns.warm()

@@ -176,7 +176,10 @@ class FlowLog:
             "bytes": int(row["wire_bytes"].sum()),
             "state": EndReason(int(row["end_reason"])).name.lower(),
             "connection_state": ConnectionState(int(row["connection_state"])).name,
-            "scores": {name: _number(verdicts.scores[place, m]) for m, name in enumerate(MODELS)},
+            "scores": {
+                **{name: _number(verdicts.scores[place, m]) for m, name in enumerate(MODELS)},
+                "autoencoder": _number(verdicts.autoencoder[place]),
+            },
             "raw": {name: _number(verdicts.raw[place, m]) for m, name in enumerate(MODELS)},
             "model_votes": votes,
             "final_decision": "ALERT" if verdicts.alert[place] else "ALLOW",

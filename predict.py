@@ -122,6 +122,7 @@ class Predictor:
         raw = np.full((n, len(MODELS)), np.nan)
         beyond = np.zeros((n, len(MODELS)), bool)
         extreme = np.zeros(n, bool)
+        autoencoder = np.full(n, np.nan)
         values = matrix(rows) if n else np.empty((0, len(LIVE)))
         for m, voter in enumerate(voters):
             if voter is None or not n:
@@ -131,9 +132,13 @@ class Predictor:
             for start in range(0, len(places), PIECE):
                 piece = places[start : start + PIECE]
                 z = voter.model.transformed(values[np.ix_(piece, voter.model.columns)])
-                raw[piece, m], oddness = voter.model.oddness(z)
-                scores[piece, m] = voter.calibration.score(oddness)
-                beyond[piece, m] = voter.calibration.beyond(oddness)
+                seen = voter.model.look(z)
+                raw[piece, m] = seen.raw
+                scores[piece, m] = voter.calibration.score(seen.oddness)
+                beyond[piece, m] = voter.calibration.beyond(seen.oddness)
+                if "autoencoder" in voter.model.experts:
+                    column = voter.model.expert_names.index("autoencoder")
+                    autoencoder[piece] = seen.parts[:, column]
                 extreme[piece] |= scores[piece, m] < voter.extreme
         votes, severity, borderline = severities(scores, lines)
         alert = severity > LOW
@@ -148,6 +153,7 @@ class Predictor:
             thresholds=lines,
             references=np.array([0 if v is None else len(v.calibration) for v in voters]),
             extreme=extreme,
+            autoencoder=autoencoder,
             deviations=_deviations(voters, values, scores / lines, alert),
         )
 
@@ -241,7 +247,7 @@ class Predictor:
         counted = [source for source, take in zip(sources, enough, strict=True) if take]
         for model in waiting:
             z = model.transformed(values[np.ix_(enough, model.columns)])
-            self._local.offer(model.name, model.oddness(z)[1], counted)
+            self._local.offer(model.name, model.look(z).oddness, counted)
 
     # --- what people decide ---------------------------------------------------------------------
 

@@ -311,8 +311,9 @@ _HANDSHAKES: Final = ("SF", "RST", "EST")
 
 
 def odds(flow: Mapping[str, Any]) -> float:
-    """The lowest score of a flow, log10(p); inf where no model gave one."""
-    scores = [s for s in flow["scores"].values() if s is not None and math.isfinite(s)]
+    """The lowest score a model gave a flow, log10(p); inf where none did."""
+    given = [flow["scores"].get(name) for name in MODELS]
+    scores = [score for score in given if score is not None and math.isfinite(score)]
     return min(scores, default=math.inf)
 
 

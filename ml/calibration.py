@@ -25,9 +25,9 @@ BINS: Final = 48
 """Bars of the picture of normal scores."""
 TAIL_QUANTILE: Final = 0.98
 """The tail's slope is the mean excess over this quantile of the normal flows."""
-SMALLEST_TAIL: Final = 0.002
-"""Where the oddest normal flows tie, the tail would fall off a cliff; a tenth of what forests of
-a few thousand flows show (measured .01 to .03)."""
+SMALLEST_TAIL: Final = 0.05
+"""Where the oddest normal flows tie, the tail would fall off a cliff; in the unit of a model's
+oddness (orders of magnitude, summed over its experts) a tenth of what is usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Calibration:
     """What is known of normal flows' oddness.
 
     oddness: (n,) float64, increasing; of held-out normal flows, higher is odder, any unit.
+    smallest_tail: of the tail's slope, in the same unit.
 
     >>> c = Calibration.fit(np.arange(99.0))
     >>> c.score(np.array([0.0, 89.0, 98.0])).round(2).tolist(), c.threshold(1.0, 0.05).__round__(2)
@@ -42,20 +43,21 @@ class Calibration:
     """
 
     oddness: Values
+    smallest_tail: float = SMALLEST_TAIL
     _tail: float = field(init=False)
 
     def __post_init__(self) -> None:
         limit = np.quantile(self.oddness, TAIL_QUANTILE)
         excess = self.oddness[self.oddness > limit] - limit
         tail = float(excess.mean()) if len(excess) else 0.0
-        object.__setattr__(self, "_tail", max(tail, SMALLEST_TAIL))
+        object.__setattr__(self, "_tail", max(tail, self.smallest_tail))
 
     @classmethod
-    def fit(cls, oddness: Values) -> Calibration:
+    def fit(cls, oddness: Values, smallest_tail: float = SMALLEST_TAIL) -> Calibration:
         """oddness: (n,) of held-out normal flows, n >= 1, in any order."""
         if not len(oddness) or not np.isfinite(oddness).all():
             raise ModelError("A calibration needs the scores of at least one normal flow.")
-        return cls(np.sort(np.asarray(oddness, np.float64)))
+        return cls(np.sort(np.asarray(oddness, np.float64)), smallest_tail)
 
     def __len__(self) -> int:
         return len(self.oddness)
@@ -67,6 +69,19 @@ class Calibration:
         score: Values = np.log10((1.0 + as_odd) / (reference + 1.0))
         excess: Values = oddness - self.oddness[-1]
         score -= np.maximum(excess, 0.0) / (self._tail * np.log(10.0))
+        return score
+
+    def score_left_out(self, oddness: Values) -> Values:
+        """(n,) the reference's own flows, in any order -> (n,) log10(p), each among the others.
+
+        What a flow outside of the reference would score; counted among themselves the oddest
+        would look more ordinary than they are.
+        """
+        reference = len(self.oddness)
+        others_as_odd = reference - 1 - np.searchsorted(self.oddness, oddness, side="left")
+        score: Values = np.log10((1.0 + others_as_odd) / reference)
+        second = self.oddness[max(reference - 2, 0)]
+        score -= np.maximum(oddness - second, 0.0) / (self._tail * np.log(10.0))
         return score
 
     def beyond(self, oddness: Values) -> NDArray[np.bool_]:
@@ -86,7 +101,7 @@ class Calibration:
         """
         return float(np.log10(max(weight * alpha, 2.0 / (len(self.oddness) + 1.0))))
 
-    def raw_threshold(self, score: float) -> float:
+    def oddness_at(self, score: float) -> float:
         """The oddness at which flows begin to score below `score`."""
         allowed = 10.0**score * (len(self.oddness) + 1.0) - 1.0
         # Float noise must not cost a whole flow where the line falls on one.

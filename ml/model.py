@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from errors import ModelError
 from features import COLUMNS
+from ml.autoencoder import Autoencoder, fit_autoencoder
 from ml.calibration import Calibration
+from ml.experts import EXPERTS, Expert, ForestExpert
 from ml.forest import Forest
+from ml.mixture import Mixture, fit_mixture
+from ml.neighbours import Neighbours
 from ml.transform import QuantileNormal, Scaler, Whitening, clipped
 
 __all__ = [
     "SEED",
-    "Expert",
     "Fitted",
-    "ForestExpert",
+    "Look",
     "Model",
     "assemble",
     "fit",
@@ -39,45 +42,34 @@ FEWEST: Final = 50
 """Flows below which percentiles and a covariance of up to 39 features mean nothing."""
 MEDOIDS: Final = 512
 """Normal flows kept to explain odd ones by; the distance to all of them costs 20 us a flow."""
+REFERENCES: Final = 2048
+"""Medoids that stand for the flows of a shipped model where neighbours are measured."""
 ROUNDS: Final = 5
 USUAL: Final = (1.0, 99.0)
 """Percentiles of the usual range: it holds 98 of 100 normal flows."""
+FOLDS: Final = 5
 
 
-class Expert(Protocol):
-    """One way to see what is odd; a model's experts add up."""
+class Look(NamedTuple):
+    """How odd flows are to a model.
 
-    def oddness(self, z: Values) -> Values:
-        """(n, k) transformed features -> (n,), higher is odder."""
-        ...
+    raw: (n,) the forest's own score, -1..0, lower is odder. parts: (n, experts) log10 of the share
+    of held-out normal flows at least as odd to each expert. oddness: (n,) minus their sum (Fisher
+    1932, as a score: the experts depend on each other), the unit of the model's calibration.
+    """
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class ForestExpert:
-    """The isolation forest on whitened features; oddness 0..1, minus scikit-learn's score."""
-
-    whitening: Whitening
-    forest: Forest
-
-    def oddness(self, z: Values) -> Values:
-        return -self.forest.score(self.whitening.apply(z))
-
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        return {**self.whitening.to_arrays(), **self.forest.to_arrays()}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> ForestExpert:
-        return cls(Whitening.from_arrays(arrays), Forest.from_arrays(arrays))
+    raw: Values
+    parts: Values
+    oddness: Values
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """What is normal for one kind of network, as arrays; it judges and never changes.
 
-    features: canonical names, k of them. experts: their oddness adds up; the forest comes first,
-    its own score stays visible. calibration: on normal flows that were not fitted.
+    features: canonical names, k of them. experts: by name, the forest first, its own score stays
+    visible. references: what each expert's oddness is counted on, in the same order.
+    calibration: what that of all together is counted on, normal flows that were not fitted.
     low, high: (k,) usual range of each feature, in its own unit.
     medoids: (r, k) float64, transformed normal flows that stand for all of them.
     manifest: what the model's file says about itself.
@@ -87,7 +79,8 @@ class Model:
     version: str
     features: tuple[str, ...]
     transform: QuantileNormal
-    experts: tuple[Expert, ...]
+    experts: Mapping[str, Expert]
+    references: tuple[Calibration, ...]
     calibration: Calibration | None
     low: Values
     high: Values
@@ -106,23 +99,33 @@ class Model:
         """(n, k) features -> (n, k) z."""
         return self.transform.apply(values)
 
-    def oddness(self, z: Values) -> tuple[Values, Values]:
-        """(n, k) z -> (raw, oddness), each (n,).
+    @property
+    def expert_names(self) -> tuple[str, ...]:
+        return tuple(self.experts)
 
-        raw: the forest's own score, -1..0, lower is odder; oddness: of all experts together,
-        higher is odder, the unit the calibration is in.
-        """
-        parts = [expert.oddness(z) for expert in self.experts]
-        return -parts[0], np.sum(parts, axis=0)
+    def look(self, z: Values) -> Look:
+        """(n, k) z -> how odd each flow is."""
+        own = [expert.oddness(z) for expert in self.experts.values()]
+        parts = np.empty((len(z), len(own)))
+        for place, (reference, oddness) in enumerate(zip(self.references, own, strict=True)):
+            parts[:, place] = reference.score(oddness)
+        return Look(-own[0], parts, -parts.sum(axis=1))
+
+    def oddness(self, z: Values) -> tuple[Values, Values]:
+        """(n, k) z -> (raw, oddness) of `look`."""
+        seen = self.look(z)
+        return seen.raw, seen.oddness
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = {
             "low": self.low,
             "high": self.high,
             "medoids": self.medoids.astype(np.float32),
+            "reference_oddness": np.stack([one.oddness for one in self.references]),
+            "reference_tails": np.array([one.smallest_tail for one in self.references]),
         }
         arrays.update(self.transform.to_arrays())
-        for expert in self.experts:
+        for expert in self.experts.values():
             arrays.update(expert.to_arrays())
         if self.calibration is not None:
             arrays.update(self.calibration.to_arrays())
@@ -138,7 +141,16 @@ class Model:
                 version=str(manifest["version"]),
                 features=features,
                 transform=QuantileNormal.from_arrays(arrays),
-                experts=(ForestExpert.from_arrays(arrays),),
+                experts={
+                    expert: EXPERTS[expert].kind.from_arrays(arrays)
+                    for expert in manifest["experts"]
+                },
+                references=tuple(
+                    Calibration.fit(oddness, float(tail))
+                    for oddness, tail in zip(
+                        arrays["reference_oddness"], arrays["reference_tails"], strict=True
+                    )
+                ),
                 calibration=Calibration.from_arrays(arrays),
                 low=arrays["low"],
                 high=arrays["high"],
@@ -147,6 +159,8 @@ class Model:
             )
         except KeyError as error:
             raise ModelError(f"The model lacks {error}.") from error
+        except (ValueError, TypeError, IndexError) as error:
+            raise ModelError(f"The model's arrays do not fit together ({error}).") from error
         k = len(features)
         widths = {
             len(model.transform.scales),
@@ -154,9 +168,14 @@ class Model:
             len(model.high),
             model.medoids.shape[1],
         }
+        if len(model.references) != len(model.experts) or next(iter(model.experts)) != "forest":
+            raise ModelError("The model's experts do not fit together.")
         if widths != {k}:
             raise ModelError(f"The model names {k} features but its arrays hold {sorted(widths)}.")
-        model.oddness(model.medoids[:1])
+        try:
+            model.look(model.medoids[:1])
+        except ValueError as error:
+            raise ModelError(f"The model's experts do not fit its features ({error}).") from error
         return model
 
 
@@ -220,40 +239,62 @@ def assemble(
     *,
     seed: int = SEED,
 ) -> Fitted:
-    """A model from its parts; `normal` gives usual ranges and medoids, `held_out` the line."""
-    expert = ForestExpert(scaler.whitening, Forest.flatten(estimator))
-    calibration = None
-    if held_out is not None and len(held_out):
-        calibration = Calibration.fit(expert.oddness(scaler.quantiles.apply(held_out)))
+    """A model from its parts, and the experts beside the forest, fitted on `normal`.
+
+    The model of one's own network remembers flows themselves and has an autoencoder; what is
+    shipped has medoids in their place.
+    """
+    if held_out is None or not len(held_out):
+        # The experts are still told apart by flows they did not learn; there is no line.
+        apart = np.arange(len(normal)) % FOLDS == 0
+        counted, held_out = scaler.quantiles.apply(normal[apart]), None
+        z = scaler.quantiles.apply(normal[~apart])
+    else:
+        counted, z = scaler.quantiles.apply(held_out), scaler.quantiles.apply(normal)
+    experts: dict[str, Expert] = {
+        "forest": ForestExpert(scaler.whitening, Forest.flatten(estimator))
+    }
+    own = name == "live"
+    experts["neighbours"] = Neighbours.fit(z if own else _medoids(z, REFERENCES, seed), seed=seed)
+    experts["mixture"] = Mixture.flatten(fit_mixture(z, seed=seed))
+    if own:
+        experts["autoencoder"] = Autoencoder.flatten(fit_autoencoder(z, seed=seed), z)
+    references = []
+    oddness = np.zeros(len(counted))
+    for kind, expert in experts.items():
+        seen = expert.oddness(counted)
+        references.append(Calibration.fit(seen, EXPERTS[kind].smallest_tail))
+        oddness -= references[-1].score_left_out(seen)
     low, high = np.percentile(normal, USUAL, axis=0)
     model = Model(
         name=name,
         version=version,
         features=features,
         transform=scaler.quantiles,
-        experts=(expert,),
-        calibration=calibration,
+        experts=experts,
+        references=tuple(references),
+        calibration=None if held_out is None else Calibration.fit(oddness),
         low=low,
         high=high,
-        medoids=_medoids(scaler.quantiles.apply(normal), seed),
+        medoids=_medoids(z, MEDOIDS, seed),
     )
     return Fitted(model, estimator, scaler)
 
 
-def _medoids(z: Values, seed: int) -> Values:
-    """The flows nearest to the centres of at most MEDOIDS clusters (k-means, ROUNDS rounds).
+def _medoids(z: Values, most: int, seed: int) -> Values:
+    """The flows nearest to the centres of at most `most` clusters (k-means, ROUNDS rounds).
 
     Written out: scikit-learn's spreads over all cores, which on a busy machine made a training of
     0.7 s last 5 s, and packets wait for those cores.
     """
     rows = np.unique(z, axis=0)
-    if len(rows) <= MEDOIDS:
+    if len(rows) <= most:
         return rows
     points = clipped(rows)
-    centres = points[np.random.default_rng(seed).choice(len(rows), MEDOIDS, replace=False)]
+    centres = points[np.random.default_rng(seed).choice(len(rows), most, replace=False)]
     for _ in range(ROUNDS):
         cluster = _distances(points, centres).argmin(axis=1)
-        sizes = np.bincount(cluster, minlength=MEDOIDS)
+        sizes = np.bincount(cluster, minlength=most)
         sums = np.zeros_like(centres)
         np.add.at(sums, cluster, points)
         # An empty cluster stays where it is.

@@ -37,7 +37,7 @@ __all__ = [
 
 ARRAYS: Final = "model.npz"
 MANIFEST: Final = "manifest.json"
-FORMAT: Final = 1
+FORMAT: Final = 2
 LARGEST_BYTES: Final = 256_000_000
 """Unpacked arrays beyond this are no model of ours (a live one takes about 3 MB)."""
 
@@ -118,7 +118,7 @@ def save(
         "name": model.name,
         "version": model.version,
         "features": list(model.features),
-        "experts": ["isolation forest"],
+        "experts": list(model.expert_names),
         "parameters": _parameters(fitted.estimator),
         "threshold": threshold,
         "training": dict(training),
@@ -168,7 +168,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(_read(folder, MANIFEST))
     except ValueError as error:
         raise ModelError(f"{path} is damaged ({error}).") from error
-    wanted = {"format", "name", "version", "features", "sha256"}
+    wanted = {"format", "name", "version", "features", "experts", "sha256"}
     if not isinstance(manifest, dict) or not wanted <= manifest.keys():
         raise ModelError(f"{path} is no manifest of a model.")
     if manifest["format"] != FORMAT:
@@ -213,7 +213,7 @@ def _threshold(model: Model, weight: float, alpha: float) -> dict[str, Any]:
     return {
         "threshold": round(line, 6),
         "unit": "log10 of the share of normal flows at least as odd",
-        "raw_threshold": round(-calibration.raw_threshold(line), 6),
+        "oddness_threshold": round(calibration.oddness_at(line), 6),
         "alpha": alpha,
         "weight": weight,
         "reference": len(calibration),

@@ -30,9 +30,9 @@ def test_a_new_normal_flow_is_flagged_at_the_promised_rate() -> None:
 
 
 def test_beyond_the_reference_scores_go_on_in_order() -> None:
-    c = Calibration.fit(np.random.default_rng(2).exponential(0.02, 999) + 0.4)
+    c = Calibration.fit(np.random.default_rng(2).exponential(0.4, 999) + 0.4)
     top = c.oddness[-1]
-    odd = top + np.array([0.0, 1e-6, 0.02, 0.2])
+    odd = top + np.array([0.0, 1e-6, 0.4, 4.0])
     score = c.score(odd)
     assert (np.diff(score) < 0).all()
     assert score[0] == pytest.approx(c.oddest) == pytest.approx(np.log10(2 / 1000))
@@ -60,10 +60,10 @@ def test_the_line_is_never_finer_than_the_reference(
 
 
 @given(ODDNESS, st.floats(0.001, 1))
-def test_raw_threshold_is_where_votes_begin(oddness: np.ndarray, alpha: float) -> None:
+def test_oddness_at_the_line_is_where_votes_begin(oddness: np.ndarray, alpha: float) -> None:
     c = Calibration.fit(oddness)
     line = c.threshold(1.0, alpha)
-    raw = c.raw_threshold(line)
+    raw = c.oddness_at(line)
     above = np.nextafter(np.float64(raw), np.inf)
     assert c.score(np.array([above]))[0] < line + 1e-9
     lower = c.oddness[c.oddness < raw]
@@ -113,3 +113,17 @@ def test_arrays_bring_the_same_calibration_back() -> None:
     asked = np.linspace(-3, 5, 40)
     assert np.array_equal(again.score(asked), c.score(asked))
     assert Calibration.from_arrays({}) is None
+
+
+def test_the_reference_itself_is_counted_among_the_others() -> None:
+    oddness = np.random.default_rng(4).exponential(0.4, 400)
+    whole = Calibration.fit(oddness)
+    own = whole.score_left_out(oddness)
+    for place in (*np.argsort(oddness)[[0, 200, 397, 398]], 7, 8):
+        others = Calibration.fit(np.delete(oddness, place))
+        assert own[place] == pytest.approx(others.score(oddness[[place]])[0], abs=1e-9)
+    oddest = int(oddness.argmax())
+    assert own[oddest] < np.log10(1 / 400)
+    # Flows of the same kind, seen later, score alike.
+    later = whole.score(np.random.default_rng(5).exponential(0.4, 4000))
+    assert np.median(own) == pytest.approx(np.median(later), abs=0.05)

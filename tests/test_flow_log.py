@@ -57,6 +57,7 @@ def verdicts(n: int, *, alerts: int = 0) -> VerdictBatch:
         thresholds=np.full(3, -2.0),
         references=np.array([0, 500, 800]),
         extreme=np.zeros(n, bool),
+        autoencoder=np.full(n, np.nan),
         deviations=[[] for _ in range(n)],
     )
 
@@ -71,7 +72,7 @@ def test_a_row_says_who_what_and_how_odd(store: Store) -> None:
         "industrial": "NORMAL",
         "live": "ANOMALY",
     }
-    assert record["scores"] == {"home": None, "industrial": -0.5, "live": -3.0}
+    assert record["scores"] == {"home": None, "industrial": -0.5, "live": -3.0, "autoencoder": None}
     assert (record["severity"], record["final_decision"]) == ("MEDIUM", "ALERT")
     assert record["rarity"] == {"n": 800, "reference": 800, "beyond": False}
     assert (record["length"], record["bytes"], record["packets"]) == (200, 300, 6)

@@ -25,7 +25,7 @@ class Room(NamedTuple):
     may_import: str = ""
 
 
-EVERYONES = "batches compiled errors version addresses units words"
+EVERYONES = "batches compiled errors version addresses units words decision_words"
 """Types, errors and words: every room may import these; they import only each other."""
 
 # The table of docs/architecture.md. A room may import itself and EVERYONES besides what it names.
@@ -51,7 +51,9 @@ ROOMS = {
         "app commands",
         "settings store capture packets flow_tracker features ml engine routes training benchmarks",
     ),
-    "training": Room("training", "capture packets flow_tracker features ml"),
+    "training": Room(
+        "training", "settings store capture packets flow_tracker features ml predict engine"
+    ),
     "benchmarks": Room(
         "benchmarks", "capture packets flow_tracker features ml predict settings engine"
     ),

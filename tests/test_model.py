@@ -27,10 +27,22 @@ def fitted() -> Fitted:
 
 def test_raw_is_the_forests_own_score(fitted: Fitted) -> None:
     x = normal_flows(np.random.default_rng(2), 300, 21)
-    raw, oddness = fitted.model.oddness(fitted.model.transformed(x))
+    seen = fitted.model.look(fitted.model.transformed(x))
     own = fitted.estimator.score_samples(fitted.scaler.transform(x))
-    assert np.abs(raw - own).max() <= 1e-12
-    assert np.array_equal(oddness, -raw)
+    assert np.abs(seen.raw - own).max() <= 1e-12
+
+
+def test_experts_add_up(fitted: Fitted) -> None:
+    x = normal_flows(np.random.default_rng(2), 300, 21)
+    model = fitted.model
+    z = model.transformed(x)
+    seen = model.look(z)
+    assert model.expert_names == ("forest", "neighbours", "mixture")
+    for part, expert, reference in zip(
+        seen.parts.T, model.experts.values(), model.references, strict=True
+    ):
+        assert np.array_equal(part, reference.score(expert.oddness(z)))
+    assert np.allclose(seen.oddness, -seen.parts.sum(axis=1))
 
 
 def test_unseen_normal_flows_stay_under_the_line_and_broken_relations_do_not(
@@ -40,11 +52,11 @@ def test_unseen_normal_flows_stay_under_the_line_and_broken_relations_do_not(
     assert model.calibration is not None
     line = model.calibration.threshold(1.0, 0.02)
     x = normal_flows(np.random.default_rng(3), 500, 21)
-    scores = model.calibration.score(model.oddness(model.transformed(x))[1])
+    scores = model.calibration.score(model.look(model.transformed(x)).oddness)
     assert (scores < line).mean() < 0.06
     # Each value alone is usual, but half the columns come from another flow.
     x[:, :10] = x[np.random.default_rng(4).permutation(500), :10]
-    broken = model.calibration.score(model.oddness(model.transformed(x))[1])
+    broken = model.calibration.score(model.look(model.transformed(x)).oddness)
     assert (broken < line).mean() > 0.2
 
 
@@ -85,6 +97,7 @@ def test_too_few_flows_and_unknown_features_are_refused(fitted: Fitted) -> None:
 def test_arrays_of_another_width_are_refused(fitted: Fitted) -> None:
     arrays = fitted.model.to_arrays()
     manifest = {"name": "home", "version": "1", "features": list(INDUSTRIAL)}
+    manifest["experts"] = list(fitted.model.expert_names)
     with pytest.raises(ModelError, match="27 features"):
         type(fitted.model).from_arrays(arrays, manifest)
     del arrays["medoids"]

@@ -45,7 +45,7 @@ def test_a_saved_model_judges_the_same(fitted: Fitted, folder: Path) -> None:
     x = np.exp(np.random.default_rng(2).normal(size=(50, 21)) * 2)
     z, z_again = fitted.model.transformed(x), again.transformed(x)
     assert np.array_equal(z, z_again)
-    assert np.array_equal(fitted.model.oddness(z)[1], again.oddness(z_again)[1])
+    assert np.array_equal(fitted.model.look(z).oddness, again.look(z_again).oddness)
     assert fitted.model.calibration is not None
     assert again.calibration is not None
     assert np.array_equal(fitted.model.calibration.oddness, again.calibration.oddness)
@@ -57,16 +57,16 @@ def test_the_specifications_files_stand_beside_it(fitted: Fitted, folder: Path) 
     scaler = joblib.load(folder / "home_scaler.pkl")
     x = np.exp(np.random.default_rng(3).normal(size=(20, 21)))
     model = registry.load(folder)
-    raw = model.oddness(model.transformed(x))[0]
+    raw = model.look(model.transformed(x)).raw
     assert np.abs(forest.score_samples(scaler.transform(x)) - raw).max() <= 1e-12
     assert (folder / "home_feature_order.txt").read_text().split("\n")[:-1] == list(HOME)
     line = json.loads((folder / "home_threshold.json").read_text())
     assert model.calibration is not None
     assert line["threshold"] == pytest.approx(np.log10(max(0.001, 2 / 101)), abs=1e-6)
     assert line["reference"] == 100
-    held = -model.calibration.oddness
-    flagged = model.calibration.score(-held) < line["threshold"]
-    assert (held < line["raw_threshold"] - 1e-6).sum() == flagged.sum()
+    held = model.calibration.oddness
+    flagged = model.calibration.score(held) < line["threshold"]
+    assert (held > line["oddness_threshold"] + 1e-6).sum() == flagged.sum()
 
 
 def test_the_manifest_says_what_the_model_is(folder: Path) -> None:
@@ -153,7 +153,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": 2},
+        {"format": 1},
         {"features": list(LIVE)},
         {"features": "all"},
         {"features": [1, 2]},

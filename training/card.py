@@ -39,7 +39,7 @@ def card(model: Model) -> str:
         f"{manifest['parameters']['contamination']}, random_state "
         f"{manifest['parameters']['random_state']}). A score is log10 of the share of normal flows "
         "at least as odd, counted on flows that were never fitted; a flow is voted ANOMALY below "
-        f"{threshold['threshold']} (forest's own score below {threshold['raw_threshold']}). On "
+        f"{threshold['threshold']} (oddness above {threshold['oddness_threshold']}). On "
         "another network that line means nothing: before this model votes there, its scores are "
         "counted anew on the first 500 flows seen.",
         "",
