@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from ml.mixture import Mixture
 from ml.model import Model
+from ml.neighbours import Neighbours
 from ml.registry import NAMES
 
 __all__ = ["card"]
@@ -33,15 +35,15 @@ def card(model: Model) -> str:
         f"(`{names.order}`; definitions in docs/features.md), learned without a single attack.",
         "",
         "## How",
-        "Mid-rank quantile-normal transform, whitening, then an isolation forest "
-        f"({manifest['parameters']['n_estimators']} trees of at most "
-        f"{manifest['parameters']['max_samples']:,} flows, contamination "
-        f"{manifest['parameters']['contamination']}, random_state "
-        f"{manifest['parameters']['random_state']}). A score is log10 of the share of normal flows "
-        "at least as odd, counted on flows that were never fitted; a flow is voted ANOMALY below "
-        f"{threshold['threshold']} (oddness above {threshold['oddness_threshold']}). On "
-        "another network that line means nothing: before this model votes there, its scores are "
-        "counted anew on the first 500 flows seen.",
+        "A mid-rank quantile-normal transform, and on the transformed values "
+        f"{len(model.experts)} experts that never saw an attack:",
+        *_experts(model),
+        "",
+        "Each says how odd a flow is as log10 of the share of held-out normal flows at least as "
+        "odd; the sum of these is counted on held-out normal flows again, and that is the score. "
+        f"A flow is voted ANOMALY below {threshold['threshold']} (that is 1 in "
+        f"{10 ** -threshold['threshold']:,.0f}). On another network that line means nothing: "
+        + _elsewhere(model.name),
         "",
         "## Learned from",
         f"{training['flows']:,} flows fitted, {training['held_out']:,} held out for the line "
@@ -55,15 +57,18 @@ def card(model: Model) -> str:
             for source in training["sources"]
         ),
         "",
-        _taken(training) + "The traffic itself is not part of this model and is not shipped "
-        "with it.",
+        f"Of one plant, device or capture at most {training['most_of_one']:,} flows are taken. The "
+        "traffic itself is not part of this model and is not shipped with it: what stands for "
+        f"flows are {len(model.medoids):,} medoids for explanations and "
+        f"{len(_neighbours(model).references):,} for the neighbours, flows in the middle of a "
+        "cluster, as transformed features without address, port or time.",
         "",
         "## Measured",
         *(_rows(manifest["figures"]) or ["Nothing: the data was too little to split."]),
         "",
-        "Figures of the forest alone, on flows it never saw. Per-flow models from elsewhere miss "
-        "scans and floods whose single flows look ordinary, and password guessing whose flows look "
-        "like logins; window patterns and the live model see those. Content attacks (SQL "
+        "Figures of all experts together, on flows they never saw. Per-flow models from elsewhere "
+        "miss scans and floods whose single flows look ordinary, and password guessing whose flows "
+        "look like logins; window patterns and the live model see those. Content attacks (SQL "
         "injection, cross-site scripting) are invisible in flows.",
         "",
         "## Files",
@@ -80,10 +85,39 @@ def card(model: Model) -> str:
     return "\n".join(lines)
 
 
-def _taken(training: Mapping[str, Any]) -> str:
-    if training["most_of_one"] is None:
-        return ""
-    return f"Of one device or capture at most {training['most_of_one']:,} flows are taken. "
+def _neighbours(model: Model) -> Neighbours:
+    expert = model.experts["neighbours"]
+    assert isinstance(expert, Neighbours)
+    return expert
+
+
+def _experts(model: Model) -> Iterator[str]:
+    parameters = model.manifest["parameters"]
+    mixture = model.experts["mixture"]
+    assert isinstance(mixture, Mixture)
+    yield (
+        f"- `forest`: an isolation forest ({parameters['n_estimators']} trees of at most "
+        f"{parameters['max_samples']:,} flows, contamination {parameters['contamination']}, "
+        f"random_state {parameters['random_state']}) on whitened values; its own score is what "
+        "pages call raw."
+    )
+    yield (
+        "- `neighbours`: the distance to the 3 nearest of the reference points below, by how "
+        "widely those are spaced, on values clipped to +-3."
+    )
+    yield (
+        f"- `mixture`: the density of {len(mixture.heights)} Gaussians with full covariances, "
+        "ridge 0.1, on the same."
+    )
+
+
+def _elsewhere(name: str) -> str:
+    if name == "reduced":
+        return (
+            "a file whose bulk lies beyond it is from a network that this model does not know, and "
+            "is better counted on that bulk."
+        )
+    return "before this model votes there, its scores are counted anew on the first 500 flows seen."
 
 
 def _rows(figures: Mapping[str, Any], indent: str = "") -> list[str]:
