@@ -15,6 +15,7 @@ from alerts import Incidents
 from batches import RECORDED_FLOW, SEVERITIES, UNREAD_REASONS, FlowBatch, FrameBatch, VerdictBatch
 from flow_log import FlowLog
 from flow_tracker import BACK_NS, FlowTracker
+from ml.likeness import Likeness
 from packets import TUNNELS, Decoder
 from patterns import Windows
 from predict import Predictor
@@ -63,6 +64,7 @@ class Analysis:
         )
         self.windows = Windows(is_local=self.is_local, window_seconds=settings.ALERT_WINDOW_SECONDS)
         self.predictor = Predictor(settings, background=background)
+        likeness = Likeness(lambda: self.predictor.models)
         self.incidents = Incidents(
             store,
             max_alerts=settings.MAX_ALERTS,
@@ -74,6 +76,12 @@ class Analysis:
             describe_models=self.predictor.describe,
             learn=self.predictor.add_confirmed,
             unlearn=self.predictor.forget_confirmed,
+            hidden_attacks=likeness.hidden_by,
+            around=likeness.around,
+            holds=likeness.holds,
+            logged=lambda: self.flow_log.newest(
+                limit=settings.LOG_ROWS, accept=lambda row: row["final_decision"] == "ALERT"
+            ),
         )
         self.flow_log = FlowLog(
             store.document("logs_store", limit=settings.LOG_ROWS, like=RECORDED_FLOW),

@@ -110,6 +110,12 @@ class Predictor:
         """What is lost by models that could not be loaded, in sentences."""
         return list(self._missing.values())
 
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Those that are loaded, the one that knows this network best first."""
+        live = self.baseline.model
+        return (*(() if live is None else (live,)), *self._foreign.values())
+
     # --- judging --------------------------------------------------------------------------------
 
     def judge(self, flows: FlowBatch) -> VerdictBatch:

@@ -24,8 +24,6 @@ __all__ = [
     "deviation",
     "deviation_name",
     "duration",
-    "false_positive",
-    "learning_warning",
     "local_timestamp",
     "number",
     "plain",
@@ -35,7 +33,6 @@ __all__ = [
     "service",
     "short",
     "size",
-    "suppression_scope",
     "title",
     "top_deviations",
     "tunnels",
@@ -386,7 +383,7 @@ def top_deviations(incident: Mapping[str, Any], flow: Mapping[str, Any] | None) 
     return [f"{str(incident['subpattern']).replace('_', ' ').title()} Pattern", *words]
 
 
-# --- rules and suppressions ---------------------------------------------------------------------
+# --- rules ----------------------------------------------------------------------------------------
 
 
 def rule(recommendation: Mapping[str, Any]) -> str:
@@ -412,83 +409,9 @@ def _threshold(text: str) -> str:
     )
 
 
-def suppression_scope(suppression: Mapping[str, Any]) -> str:
-    """What a suppression hides, in words: "Port scan from 10.0.0.5 to 10.0.0.9 on port 22"."""
-    source, target, port = suppression["source"], suppression["target"], suppression["port"]
-    named = title(
-        {
-            "subpattern": suppression["subpattern"],
-            "pattern": suppression["pattern"],
-            "src_ip": source or "any source",
-            "dst_ip": target or "any target",
-            "ports": [port] if port else [],
-            "protocol": suppression["protocol"],
-        }
-    )
-    parts = [named]
-    if source and plain(source) not in named:
-        parts.append(f"from {plain(source)}")
-    if target and plain(target) not in named:
-        parts.append(f"to {plain(target)}")
-    if port and f"port {port}" not in named:
-        parts.append(f"on port {port}")
-    return " ".join(parts)
-
-
-# --- false positives ----------------------------------------------------------------------------
+# --- inside other sentences ---------------------------------------------------------------------
 
 
 def bare(text: str) -> str:
     """`text` without the marks for bold."""
     return text.replace("**", "")
-
-
-def learning_warning(
-    incident: Mapping[str, Any], farthest: Mapping[str, Any] | None, reference: int | None
-) -> str | None:
-    """Why learning an incident's flows should be thought over; None where nothing speaks against.
-
-    farthest: the deviation farthest beyond its usual range; reference: the number of normal
-    flows that one of the flows is rarer than all of.
-    """
-    if farthest is not None:
-        side = "below" if float(farthest["value"]) < float(farthest["low"]) else "above"
-        times = number(float(farthest["ratio"]))
-        return (
-            f"{farthest['label']} is {times} times {side} the usual range. Learning it would "
-            f"hide traffic of this kind from {_who(incident, 'src')}."
-        )
-    if reference is not None:
-        return (
-            f"A flow is rarer than all {reference:,} normal flows. Learning it would make "
-            "it one of them."
-        )
-    if incident["severity"] == "CRITICAL":
-        return "This incident is critical. Learning it would let the Live model take it for normal."
-    return None
-
-
-def false_positive(
-    closes: int, flows: int, learns: bool, scope: str | None, hidden_7_days: int
-) -> list[str]:
-    """What marking an incident does, one sentence each."""
-    said = ["This incident leaves the list. No similar one is open."]
-    if closes > 1:
-        said = [f"This incident and {count(closes - 1, 'similar open one')} leave the list."]
-    if not flows:
-        said.append("The Live model learns nothing: no single flow was the evidence.")
-    elif learns:
-        said.append(f"{_joins(flows, 'joins', 'join')} the normal flows of the Live model.")
-    else:
-        said.append(f"{_joins(flows, 'joins', 'join')} the Live model only if you choose to learn.")
-    if scope is not None:
-        said.append(f"For 30 days this is hidden and counted: {scope}.")
-        said.append(
-            f"It would have hidden {count(hidden_7_days, 'incident')} of the last 7 days, "
-            "this one included."
-        )
-    return said
-
-
-def _joins(flows: int, one: str, many: str) -> str:
-    return f"{count(flows, 'flow')} {one if flows == 1 else many}"

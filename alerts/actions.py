@@ -1,84 +1,71 @@
-"""What an admin does to incidents: false positive, close, reopen, note, and taking it back.
+"""What an admin decides on incidents: false positive, expected, real, reopen, note, and undo.
 
-Every action is one step for the reader of the documents: decided under the room's lock, on disk
-before it is answered, and safe to send twice. Actions are taken one at a time (`_acting`), a
-lock the analysis thread never waits for; the live baseline's callbacks run under that one alone.
+Three verdicts end an incident. `false`: normal after all; its like is hidden and the live model
+may learn it. `expected`: true and harmless; its like is hidden and nothing is learned. `real`: an
+attack; its sources teach the live model nothing. Every action is safe to send twice.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
-import secrets
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+import decision_words
 import words
-from alerts.false_positive import FalsePositive, plan
-from alerts.ledger import Ledger
-from alerts.record import CLOSED, FALSE_POSITIVE, OPEN, PATTERNS, Record, key_of, merged
-from alerts.suppressions import Suppressions, drawn_from
-from alerts.undo import UndoBook
+from alerts.desk import NOTES_KEPT, Desk, Step, text_of
+from alerts.false_positive import HARMLESS, Harmless, plan
+from alerts.record import CLOSED, FALSE_POSITIVE, OPEN, Record
+from alerts.scope import FLOW_PATTERNS, Suppression, Surroundings
+from alerts.standing import Standing
+from alerts.suppressions import shown
 from batches import FlowRecord
 from errors import UsageError
 
 __all__ = ["Actions"]
 
 WEEK_S: Final = 7 * 86_400
-TEXT_LENGTH: Final = 2_000
-NOTES_KEPT: Final = 500
 VERDICTS: Final = (None, "expected", "real")
-
-Step = dict[str, Any]
+_STATUS: Final = {"false": FALSE_POSITIVE, "expected": CLOSED}
 
 
 class Actions:
-    """The admin's side of the ledger."""
+    """The admin's side of the ledger.
+
+    learn, unlearn: the live baseline's doors. hidden_attacks: the bundled attacks a suppression
+    would hide. logged: the ALERT flows of the log. All four are called without the room's lock,
+    but `logged`.
+    """
 
     def __init__(
         self,
-        ledger: Ledger,
-        suppressions: Suppressions,
-        undo: UndoBook,
+        desk: Desk,
+        standing: Standing,
+        surroundings: Surroundings,
         *,
-        changing: Callable[[], contextlib.AbstractContextManager[None]],
-        flush: Callable[[], None],
-        view: Callable[[Record], dict[str, Any]],
-        now: Callable[[], float],
-        clock: Callable[[], float],
         learn: Callable[[list[FlowRecord]], str] | None,
         unlearn: Callable[[str], None] | None,
-        set_whitelist: Callable[[list[str]], None],
-        whitelist: Callable[[], list[str]],
+        hidden_attacks: Callable[[Suppression], Sequence[dict[str, Any]]],
+        logged: Callable[[], Iterable[FlowRecord]],
     ) -> None:
-        self._ledger = ledger
-        self._suppressions = suppressions
-        self._undo = undo
-        self._changing = changing
-        self._flush = flush
-        self._view = view
-        self._now = now
-        self._clock = clock
+        self._desk = desk
+        self._standing = standing
+        self._surroundings = surroundings
         self._learn = learn
         self._unlearn = unlearn
-        self._set_whitelist = set_whitelist
-        self._whitelist = whitelist
-        self._acting = threading.Lock()
+        self._hidden_attacks = hidden_attacks
+        self._logged = logged
 
-    @contextlib.contextmanager
-    def _one_action(self) -> Iterator[None]:
-        """One action at a time, durable when the block ends."""
-        with self._acting:
-            yield
-            self._flush()
+    # --- harmless: false positive and expected
 
-    # --- false positive
-
-    def preview(self, incident_id: str, scope: str | None) -> FalsePositive | None:
-        with self._changing():
-            record = self._ledger.records.get(incident_id)
-            return self._plan(record, scope) if record else None
+    def preview(self, incident_id: str, scope: str | None, verdict: str) -> Harmless | None:
+        if verdict not in HARMLESS:
+            raise UsageError(f"A preview can be of false or expected, not of {verdict[:40]!r}.")
+        with self._desk.changing():
+            record = self._desk.ledger.records.get(incident_id)
+            if record is None:
+                return None
+            found = self._plan(record, verdict, scope)
+        return self._weighed(found)
 
     def mark(
         self,
@@ -88,147 +75,209 @@ class Actions:
         timestamp: str | None,
         scope: str | None,
         learn: bool | None,
+        confirm: bool,
     ) -> dict[str, Any]:
-        with self._one_action():
-            with self._changing():
-                record = self._named(incident_id, src_ip, dst_ip, timestamp)
+        desk = self._desk
+        with desk.one_action():
+            with desk.changing():
+                record = desk.named(incident_id, src_ip, dst_ip, timestamp)
                 if record is None:
-                    return _marked(
-                        None, None, {"flows_added": 0, "suppression": None, "closed": []}
-                    )
+                    return _marked(None, None, _nothing())
                 if record["status"] == FALSE_POSITIVE:
                     return self._marked_before(record)
-                marking = self._plan(record, scope)
+                marking = self._plan(record, "false", scope)
+            marking, warning = self._bounded(marking, scope, confirm)
             wanted = marking.learn_default if learn is None else learn
             learned = None
             if wanted and marking.flows and self._learn is not None:
                 learned = self._learn(list(marking.flows))
-            with self._changing():
-                return self._mark(marking, learned)
+            with desk.changing():
+                token, changed = self._end(marking, learned, None, warning)
+                kept = desk.ledger.records.get(marking.record["id"])
+                return _marked(desk.view(kept) if kept else None, token, changed)
 
-    def _mark(self, marking: FalsePositive, learned: str | None) -> dict[str, Any]:
+    def _plan(
+        self, record: Record, verdict: str, scope: str | None, *, tight: bool = False
+    ) -> Harmless:
+        return plan(
+            record,
+            verdict,
+            scope or "narrow",
+            self._desk.ledger,
+            self._surroundings,
+            self._logged,
+            now_s=self._desk.now(),
+            since_s=self._desk.clock() - WEEK_S,
+            can_learn=self._learn is not None,
+            tight=tight,
+        )
+
+    def _weighed(self, found: Harmless) -> Harmless:
+        if found.suppression is None:
+            return found
+        return found.weighed(self._hidden_attacks(found.suppression))
+
+    def _bounded(
+        self, found: Harmless, scope: str | None, confirm: bool
+    ) -> tuple[Harmless, str | None]:
+        """What is done of a plan, and the warning about it: a too wide one has to be confirmed."""
+        found = self._weighed(found)
+        if not found.wide or confirm:
+            return found, None
+        warning = " ".join(found.wide)
+        if found.record["subpattern"] in FLOW_PATTERNS:
+            return found.unconfirmed(), warning
+        with self._desk.changing():
+            record = self._desk.ledger.records.get(found.record["id"], found.record)
+            return self._plan(record, found.verdict, scope, tight=True), warning
+
+    def _end(
+        self, marking: Harmless, learned: str | None, comment: str | None, warning: str | None
+    ) -> tuple[str, dict[str, Any]]:
+        """Carry a plan out; the undo token and what changed."""
+        desk = self._desk
         steps: list[Step] = []
-        now_s = self._now()
         suppression = marking.suppression and {
             **marking.suppression,
-            "id": self._suppressions.new_id(),
+            "id": desk.suppressions.new_id(),
         }
         fields = {
-            "status": FALSE_POSITIVE,
-            "verdict": "false",
-            "closed_time": now_s,
+            "status": _STATUS[marking.verdict],
+            "verdict": marking.verdict,
+            "closed_time": desk.now(),
             "learned": learned,
         }
         closed = []
         for incident_id in marking.closes:
-            record = self._ledger.records.get(incident_id)
+            record = desk.ledger.records.get(incident_id)
             if record is not None:  # it may have been dropped while the baseline learned
-                steps.append(self._change(record, fields))
+                note = comment if incident_id == marking.record["id"] else None
+                steps.append(desk.change(record, fields, note=note))
                 closed.append(incident_id)
         if suppression:
-            self._suppressions.put(suppression)
-            steps.append({"kind": "suppression", "before": None, "after": suppression})
+            steps.append(desk.suppress(suppression))
         if learned:
             steps.append({"kind": "learned", "token": learned})
         sentence = f"{words.bare(marking.record['title'])} is open again"
+        if marking.record["status"] == CLOSED:
+            sentence = f"{words.bare(marking.record['title'])} has its earlier verdict again"
         if learned:
-            sentence += (
-                f", and {words.count(len(marking.flows), 'flow')} left the Live model's buffer"
-            )
-        token = self._undo.add("false_positive", f"{sentence}.", steps)
-        self._sign(closed, token)
+            flows = words.count(len(marking.flows), "flow")
+            sentence += f", and {flows} left the Live model's buffer"
+        action = "false_positive" if marking.verdict == "false" else "close"
+        token = desk.book.add(action, f"{sentence}.", steps)
+        desk.sign(closed, token)
         changed = {
             "flows_added": len(marking.flows) if learned else 0,
-            "suppression": suppression,
+            "suppression": shown(suppression) if suppression else None,
             "closed": closed,
+            "warning": warning,
         }
-        self._undo.answer(token, changed)
-        kept = self._ledger.records.get(marking.record["id"])
-        return _marked(self._view(kept) if kept else None, token, changed)
+        desk.book.answer(token, changed)
+        return token, changed
 
     def _marked_before(self, record: Record) -> dict[str, Any]:
-        entry = self._undo.get(record["undo"]) if record["undo"] else None
+        entry = self._desk.book.get(record["undo"]) if record["undo"] else None
         changed = entry["answer"] if entry and entry["action"] == "false_positive" else None
-        nothing = {"flows_added": 0, "suppression": None, "closed": [record["id"]]}
-        return _marked(self._view(record), record["undo"] if entry else None, changed or nothing)
-
-    def _plan(self, record: Record, scope: str | None) -> FalsePositive:
-        return plan(
-            record,
-            scope or "narrow",
-            self._ledger,
-            now_s=self._now(),
-            since_s=self._clock() - WEEK_S,
-            can_learn=self._learn is not None,
+        return _marked(
+            self._desk.view(record),
+            record["undo"] if entry else None,
+            changed or {**_nothing(), "closed": [record["id"]]},
         )
 
     # --- close, reopen, note
 
     def close(
-        self, incident_id: str, verdict: str | None, comment: str | None
+        self,
+        incident_id: str,
+        verdict: str | None,
+        comment: str | None,
+        scope: str | None,
+        confirm: bool,
     ) -> dict[str, Any] | None:
         if verdict not in VERDICTS:
             raise UsageError(
                 f"The verdict {str(verdict)[:40]!r} is unknown. It can be expected or real; "
                 "what is neither is marked as a false positive."
             )
-        text = _text(comment) if comment else None
-        with self._one_action(), self._changing():
-            record = self._ledger.records.get(incident_id)
-            if record is None:
-                return None
-            if record["status"] == FALSE_POSITIVE:
-                raise UsageError("This incident is marked as a false positive. Reopen it first.")
-            same = record["status"] == CLOSED and record["verdict"] == verdict
-            if same and (text is None or any(n["text"] == text for n in record["notes"])):
-                return self._answer(record)
-            fields = {"status": CLOSED, "verdict": verdict, "closed_time": self._now()}
-            step = self._change(record, fields, note=text)
-            sentence = f"{words.bare(record['title'])} is open again."
-            if record["status"] == CLOSED:
-                sentence = f"{words.bare(record['title'])} has its earlier verdict again."
-            self._sign([incident_id], self._undo.add("close", sentence, [step]))
-            return self._answer(self._ledger.records[incident_id])
+        text = text_of(comment) if comment else None
+        desk = self._desk
+        with desk.one_action():
+            with desk.changing():
+                record = desk.ledger.records.get(incident_id)
+                if record is None:
+                    return None
+                if record["status"] == FALSE_POSITIVE:
+                    raise UsageError(
+                        "This incident is marked as a false positive. Reopen it first."
+                    )
+                same = record["status"] == CLOSED and record["verdict"] == verdict
+                if same and (text is None or any(n["text"] == text for n in record["notes"])):
+                    return self._closed_before(record)
+                if verdict != "expected" or same:
+                    return self._close(record, verdict, text)
+                expecting = self._plan(record, "expected", scope)
+            expecting, warning = self._bounded(expecting, scope, confirm)
+            with desk.changing():
+                _, changed = self._end(expecting, None, text, warning)
+                kept = desk.ledger.records.get(incident_id)
+                return {**desk.answer(kept), "changed": changed} if kept else None
+
+    def _close(self, record: Record, verdict: str | None, text: str | None) -> dict[str, Any]:
+        desk = self._desk
+        steps = desk.tell_again(record["id"]) if record["verdict"] != verdict else []
+        fields = {"status": CLOSED, "verdict": verdict, "closed_time": desk.now()}
+        steps.append(desk.change(record, fields, note=text))
+        sentence = f"{words.bare(record['title'])} is open again."
+        if record["status"] == CLOSED:
+            sentence = f"{words.bare(record['title'])} has its earlier verdict again."
+        token = desk.book.add("close", sentence, steps)
+        desk.sign([record["id"]], token)
+        changed = {**_nothing(), "closed": [record["id"]]}
+        desk.book.answer(token, changed)
+        return {**desk.answer(desk.ledger.records[record["id"]]), "changed": changed}
+
+    def _closed_before(self, record: Record) -> dict[str, Any]:
+        entry = self._desk.book.get(record["undo"]) if record["undo"] else None
+        changed = entry["answer"] if entry and entry["action"] == "close" else None
+        nothing = {**_nothing(), "closed": [record["id"]]}
+        return {**self._desk.answer(record), "changed": changed or nothing}
 
     def reopen(self, incident_id: str) -> dict[str, Any] | None:
-        with self._one_action():
-            with self._changing():
-                record = self._ledger.records.get(incident_id)
+        desk = self._desk
+        with desk.one_action():
+            with desk.changing():
+                record = desk.ledger.records.get(incident_id)
                 if record is None:
                     return None
                 if record["status"] == OPEN:
-                    return self._answer(record)
+                    return desk.answer(record)
                 learned = record["learned"]
             if learned and self._unlearn is not None:
                 self._unlearn(learned)
-            with self._changing():
-                record = self._ledger.records.get(incident_id)
+            with desk.changing():
+                record = desk.ledger.records.get(incident_id)
                 if record is None:  # dropped at MAX_ALERTS while the baseline forgot
                     return None
-                steps: list[Step] = []
-                for suppression in self._suppressions.in_force():
-                    if (
-                        record["status"] == FALSE_POSITIVE
-                        and suppression["incident"] == incident_id
-                    ):
-                        self._suppressions.remove(suppression["id"])
-                        steps.append({"kind": "suppression", "before": suppression, "after": None})
+                steps = desk.tell_again(incident_id)
                 if learned:
                     steps.append({"kind": "unlearned", "id": incident_id})
                 fields = {"status": OPEN, "verdict": None, "closed_time": None, "learned": None}
-                if self._twin(record):
+                if desk.join_twin(record):
                     # Two stories became one: closing it again is the way back.
-                    self._change(record, {**fields, "undo": None})
-                    return self._answer(self._ledger.records[incident_id])
-                steps.append(self._change(record, fields))
+                    record = desk.ledger.records[incident_id]
+                    desk.change(record, {**fields, "undo": None})
+                    return desk.answer(desk.ledger.records[incident_id])
+                steps.append(desk.change(record, fields))
                 sentence = f"{words.bare(record['title'])} is closed again."
-                self._sign([incident_id], self._undo.add("reopen", sentence, steps))
-                return self._answer(self._ledger.records[incident_id])
+                desk.sign([incident_id], desk.book.add("reopen", sentence, steps))
+                return desk.answer(desk.ledger.records[incident_id])
 
     def note(self, incident_id: str, text: str) -> dict[str, Any] | None:
-        kept = _text(text)
-        with self._one_action(), self._changing():
-            record = self._ledger.records.get(incident_id)
+        kept = text_of(text)
+        desk = self._desk
+        with desk.one_action(), desk.changing():
+            record = desk.ledger.records.get(incident_id)
             if record is None:
                 return None
             if len(record["notes"]) >= NOTES_KEPT:
@@ -236,87 +285,16 @@ class Actions:
                     f"An incident holds {NOTES_KEPT} notes; this one is full, nothing was changed."
                 )
             if not record["notes"] or record["notes"][-1]["text"] != kept:
-                self._change(record, {}, note=kept)
-            return {"alert": self._view(self._ledger.records[incident_id])}
-
-    # --- suppressions and whitelist
-
-    def add_suppression(
-        self,
-        source: str | None,
-        subpattern: str,
-        target: str | None,
-        port: int | None,
-        reason: str,
-    ) -> dict[str, Any]:
-        if not source and not target:
-            raise UsageError("A suppression needs a source or a target. Name one address.")
-        source, target = (_address(one) if one else None for one in (source, target))
-        if subpattern not in PATTERNS:
-            raise UsageError(
-                f"The pattern {subpattern[:40]!r} is unknown. It can be {', '.join(PATTERNS)}."
-            )
-        with self._one_action(), self._changing():
-            for known in self._suppressions.in_force():
-                named = (known["subpattern"], known["source"], known["target"], known["port"])
-                if named == (subpattern, source, target, port):
-                    return {"suppression": known, "undo": self._undo_of(known["id"], "after")}
-            wish = {
-                "key_is": "source" if source else "target",
-                "src_ip": source,
-                "dst_ip": target,
-                "targets": [target] if target else [],
-                "ports": [port] if port else [],
-                "pattern": PATTERNS[subpattern],
-                "subpattern": subpattern,
-                "protocol": "IP",
-                "id": None,
-                "last_time": 0.0,
-            }
-            drawn = drawn_from(wish, "narrow", _text(reason) if reason else "", self._now())
-            suppression = {**drawn, "id": self._suppressions.new_id()}
-            self._suppressions.put(suppression)
-            step = {"kind": "suppression", "before": None, "after": suppression}
-            sentence = f"Told again from now on: {words.bare(suppression['scope'])}."
-            token = self._undo.add("suppression", sentence, [step])
-            return {"suppression": suppression, "undo": token}
-
-    def remove_suppression(self, suppression_id: str) -> dict[str, Any]:
-        with self._one_action(), self._changing():
-            suppression = self._suppressions.get(suppression_id)
-            if suppression is None:
-                return {"removed": True, "undo": self._undo_of(suppression_id, "before")}
-            self._suppressions.remove(suppression_id)
-            step = {"kind": "suppression", "before": suppression, "after": None}
-            sentence = f"Hidden again: {words.bare(suppression['scope'])}."
-            return {"removed": True, "undo": self._undo.add("suppression", sentence, [step])}
-
-    def _undo_of(self, suppression_id: str, side: str) -> str | None:
-        return self._undo.last(
-            lambda step: (
-                step["kind"] == "suppression" and (step[side] or {}).get("id") == suppression_id
-            )
-        )
-
-    def trust(self, wanted: Callable[[list[str]], list[str]]) -> dict[str, Any]:
-        """Change the whitelist to what `wanted` makes of it (already checked entries)."""
-        with self._one_action(), self._changing():
-            before = self._whitelist()
-            after = wanted(before)
-            if after == before:
-                token = self._undo.last(lambda s: s["kind"] == "whitelist" and s["after"] == after)
-                return {"trusted_ips": after, "undo": token}
-            self._set_whitelist(after)
-            step = {"kind": "whitelist", "before": before, "after": after}
-            sentence = "The whitelist is what it was before."
-            return {"trusted_ips": after, "undo": self._undo.add("whitelist", sentence, [step])}
+                desk.change(record, {}, note=kept)
+            return {"alert": desk.view(desk.ledger.records[incident_id])}
 
     # --- undo
 
     def undo(self, token: str) -> dict[str, Any] | None:
-        with self._one_action():
-            with self._changing():
-                entry = self._undo.get(token)
+        desk = self._desk
+        with desk.one_action():
+            with desk.changing():
+                entry = desk.book.get(token)
                 if entry is None:
                     return None
                 if entry["used"]:
@@ -324,32 +302,34 @@ class Actions:
                 for step in entry["steps"]:
                     self._check(step, token)
             relearned = self._callbacks(entry["steps"])
-            with self._changing():
-                for step in reversed(entry["steps"]):
-                    self._take_back(step, relearned)
-                self._undo.spend(token)
-                return self._undone(entry)
+            with desk.changing():
+                hits = [self._take_back(step, relearned) for step in reversed(entry["steps"])]
+                told = [count for count in hits if count is not None]
+                desk.book.spend(token, hits=sum(told) if told else None)
+                return self._undone(desk.book.get(token) or entry)
 
     def _undone(self, entry: dict[str, Any]) -> dict[str, Any]:
         ids = [step["id"] for step in entry["steps"] if step["kind"] == "alert"]
-        record = self._ledger.records.get(ids[0]) if ids else None
+        record = self._desk.ledger.records.get(ids[0]) if ids else None
+        hits = entry.get("hits")
+        also = "" if hits is None else f" {decision_words.told_hits(hits)}"
         return {
             "status": "success",
-            "sentence": entry["sentence"],
-            "alert": self._view(record) if record else None,
+            "sentence": f"{entry['sentence']}{also}",
+            "hits": hits,
+            "alert": self._desk.view(record) if record else None,
         }
 
     def _check(self, step: Step, token: str) -> None:
         """UsageError where something else was decided since."""
         if step["kind"] == "alert":
-            record = self._ledger.records.get(step["id"])
+            record = self._desk.ledger.records.get(step["id"])
             if record is not None and record["undo"] != token:
                 raise UsageError(
                     f"{words.bare(record['title'])} was changed since. Take back the newer "
                     "change first."
                 )
-        if step["kind"] == "whitelist" and self._whitelist() != step["after"]:
-            raise UsageError("The whitelist was changed since. Take back the newer change first.")
+        self._standing.check(step)
 
     def _callbacks(self, steps: list[Step]) -> dict[str, str]:
         """Let the live baseline forget or learn again; incident id -> new token."""
@@ -358,108 +338,39 @@ class Actions:
             if step["kind"] == "learned" and self._unlearn is not None:
                 self._unlearn(step["token"])
             if step["kind"] == "unlearned" and self._learn is not None:
-                with self._changing():
-                    flows = self._ledger.evidence(step["id"])
+                with self._desk.changing():
+                    flows = self._desk.ledger.evidence(step["id"])
                 learned[step["id"]] = self._learn([flow for flow in flows if flow["features"]])
         return learned
 
-    def _take_back(self, step: Step, relearned: dict[str, str]) -> None:
-        if step["kind"] == "whitelist":
-            self._set_whitelist(step["before"])
+    def _take_back(self, step: Step, relearned: dict[str, str]) -> int | None:
+        """What a suppression that goes had hidden; None where none goes."""
+        desk = self._desk
+        hits = None
+        self._standing.take_back(step)
         if step["kind"] == "suppression":
             if step["after"]:
-                self._suppressions.remove(step["after"]["id"])
+                gone = desk.suppressions.get(step["after"]["id"])
+                hits = gone["hits"] if gone else 0
+                desk.suppressions.remove(step["after"]["id"])
             if step["before"]:
-                self._suppressions.put(step["before"])
-        record = self._ledger.records.get(step.get("id", ""))
+                desk.suppressions.put(step["before"])
+        record = desk.ledger.records.get(step.get("id", ""))
         if step["kind"] != "alert" or record is None:
-            return
+            return hits
         notes = [note for note in record["notes"] if note["id"] != step["note"]]
         before = dict(step["before"])
         if step["id"] in relearned:
             before["learned"] = relearned[step["id"]]
         if before.get("status") == OPEN:
-            self._twin(record)
-            record = self._ledger.records[step["id"]]
-        self._publish({**record, **before, "notes": notes})
-
-    # --- helpers, all under the room's lock
-
-    def _named(
-        self, incident_id: str | None, src: str | None, dst: str | None, timestamp: str | None
-    ) -> Record | None:
-        if incident_id is not None:
-            return self._ledger.records.get(incident_id)
-        found = [
-            record
-            for record in self._ledger.records.values()
-            if record["timestamp"] == timestamp
-            and record["dst_ip"] == dst
-            and (record["src_ip"] == src or src in record["sources"])
-        ]
-        order = (OPEN, FALSE_POSITIVE, CLOSED)
-        return min(found, key=lambda record: order.index(record["status"]), default=None)
-
-    def _answer(self, record: Record) -> dict[str, Any]:
-        shown = self._view(record)
-        return {"alert": shown, "undo": shown["undo"]}
-
-    def _change(self, record: Record, fields: dict[str, Any], note: str | None = None) -> Step:
-        """Publish `record` with `fields` (and a note); the step that takes it back."""
-        after = {**record, **fields}
-        note_id = None
-        if note is not None:
-            now_s = self._now()
-            note_id = secrets.token_hex(6)
-            written = {"time": now_s, "timestamp": words.local_timestamp(now_s), "text": note}
-            after["notes"] = [*record["notes"][-NOTES_KEPT + 1 :], {"id": note_id, **written}]
-        self._publish(after)
-        before = {name: record.get(name) for name in fields}
-        return {
-            "kind": "alert",
-            "id": record["id"],
-            "before": {**before, "undo": record["undo"]},
-            "note": note_id,
-        }
-
-    def _sign(self, incident_ids: list[str], token: str) -> None:
-        """Write the action's token into what it changed."""
-        for incident_id in incident_ids:
-            self._publish({**self._ledger.records[incident_id], "undo": token})
-
-    def _publish(self, record: Record) -> None:
-        self._ledger.publish(record)
-        self._ledger.save_one(record["id"], self._now())
-
-    def _twin(self, record: Record) -> bool:
-        """Join the OPEN incident that has this one's key, if any, into it."""
-        twin_id = self._ledger.open_id(key_of(record))
-        if twin_id is None or twin_id == record["id"]:
-            return False
-        twin = self._ledger.records[twin_id]
-        joined = merged(record, twin)
-        joined["notes"] = joined["notes"][-NOTES_KEPT:]
-        self._ledger.move_evidence(twin_id, record["id"])
-        self._ledger.drop(twin_id, folded=True)
-        self._publish(joined)
-        return True
+            desk.join_twin(record)
+            record = desk.ledger.records[step["id"]]
+        desk.publish({**record, **before, "notes": notes})
+        return hits
 
 
-def _address(text: str) -> str:
-    """As flows and findings write it, or it would never hide anything."""
-    try:
-        return str(ipaddress.ip_address(text.strip()))
-    except ValueError:
-        raise UsageError(f"{text[:40]!r} is no address. Write an IPv4 or IPv6 address.") from None
-
-
-def _text(text: str) -> str:
-    kept = text.strip()
-    if not kept:
-        raise UsageError("The text is empty. Write what the next person should know.")
-    if len(kept) > TEXT_LENGTH:
-        raise UsageError(f"The text is longer than {TEXT_LENGTH:,} characters. Shorten it.")
-    return kept
+def _nothing() -> dict[str, Any]:
+    return {"flows_added": 0, "suppression": None, "closed": [], "warning": None}
 
 
 def _marked(

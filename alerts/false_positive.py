@@ -1,82 +1,194 @@
-"""What marking an incident as a false positive does, worked out for preview and action alike."""
+"""What judging an incident harmless does, worked out for preview and action alike.
+
+A false positive is normal after all: it is hidden, and the live model may learn it. What was
+expected is true and harmless: it is hidden and not learned.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import words
+import decision_words
 from alerts.ledger import Ledger
 from alerts.record import OPEN, Record
-from alerts.suppressions import SCOPES, Suppression, drawn_from, hides
+from alerts.scope import (
+    FLOW_PATTERNS,
+    SCOPES,
+    Suppression,
+    Surroundings,
+    covers,
+    drawn_from,
+    learnable,
+    of_flow,
+    of_record,
+)
 from batches import FlowRecord
 from errors import UsageError
 
-__all__ = ["FalsePositive", "plan"]
+__all__ = ["HARMLESS", "Harmless", "plan"]
 
 FAR_ABOVE: Final = 10.0
 """A deviation beyond this many times the usual range is not learned without a warning."""
+HARMLESS: Final = ("false", "expected")
 
 
 @dataclass(frozen=True, slots=True)
-class FalsePositive:
-    """What marking an incident would do; the preview shows it, the action does it.
+class Harmless:
+    """What judging an incident harmless would do; the preview shows it, the action does it.
 
-    closes: ids that leave OPEN, the incident itself first. flows: evidence that can be learned.
-    suppression: what will be hidden from then on (None where nothing could repeat).
-    hidden_7_days: incidents of the last 7 days it would have hidden, this one included.
+    verdict: false or expected. closes: ids that leave OPEN, the incident itself first. flows:
+    evidence that can be learned. suppression: what will be hidden from then on (None where
+    nothing could repeat). hidden_incidents, hidden_flows: of the last 7 days, those it would
+    have hidden, this incident included. attacks: the bundled ones it would hide. learning: why
+    to think learning over, None where nothing speaks against it.
     """
 
     record: Record
+    verdict: str
     closes: tuple[str, ...]
     flows: tuple[FlowRecord, ...]
     suppression: Suppression | None
-    hidden_7_days: int
-    warning: str | None
-    learn_default: bool
+    hidden_incidents: int
+    hidden_flows: int
+    learning: str | None
+    can_learn: bool
+    attacks: tuple[Mapping[str, Any], ...] = ()
+
+    def unconfirmed(self) -> Harmless:
+        """For a too wide one that hides single flows: this incident alone, and nothing after it."""
+        own = tuple(flow for flow in self.flows if flow["incident"] == self.record["id"])
+        return replace(
+            self,
+            closes=self.closes[:1],
+            flows=own,
+            suppression=None,
+            hidden_incidents=1,
+            hidden_flows=len(self.record["flows"]),
+        )
+
+    def weighed(self, attacks: Sequence[Mapping[str, Any]]) -> Harmless:
+        """With the attacks that the suppression would hide."""
+        return replace(self, attacks=tuple(attacks))
+
+    @property
+    def wide(self) -> list[str]:
+        """Why its suppression is too wide; empty where it is not."""
+        return decision_words.wide_warnings(self.suppression, self.attacks)
+
+    @property
+    def learn_default(self) -> bool:
+        unclear = self.learning is not None or bool(self.attacks)
+        return self.can_learn and bool(self.flows) and not unclear
+
+    def told(self) -> dict[str, Any]:
+        """The preview's answer."""
+        suppression, wide = self.suppression, self.wide
+        warnings = [*wide, *([self.learning] if self.learning else [])]
+        said = decision_words.consequences(
+            self.verdict,
+            len(self.closes),
+            len(self.flows),
+            self.learn_default,
+            suppression,
+            (self.hidden_incidents, self.hidden_flows),
+        )
+        if wide and suppression is not None:
+            said.append(decision_words.tight_instead(suppression))
+        bounds = ("until", "direction", "limit", "line", "up_to", "radius", "model")
+        return {
+            "verdict": self.verdict,
+            "sentences": said,
+            "closes": [*self.closes],
+            "flows": len(self.flows),
+            "hidden_7_days": self.hidden_incidents,
+            "hidden_flows_7_days": self.hidden_flows,
+            "scope": suppression["scope"] if suppression else "",
+            "bounds": {name: suppression.get(name) for name in bounds} if suppression else None,
+            "attacks": [dict(one) for one in self.attacks],
+            "too_wide": bool(wide),
+            "warning": " ".join(warnings) or None,
+            "warnings": warnings,
+            "learn_default": self.learn_default,
+        }
 
 
 def plan(
     record: Record,
+    verdict: str,
     scope: str,
     ledger: Ledger,
+    surroundings: Surroundings,
+    logged: Callable[[], Iterable[FlowRecord]],
     *,
     now_s: float,
     since_s: float,
     can_learn: bool,
-) -> FalsePositive:
+    tight: bool = False,
+) -> Harmless:
     """Work it out from what is known now.
 
-    scope: narrow or wide. now_s: the time of the decision. since_s: incidents with evidence
-    after it count as the last seven days'. can_learn: there is a live baseline.
+    scope: narrow or wide. logged: the ALERT flows of the log. now_s: the time of the decision.
+    since_s: incidents with evidence after it count as the last seven days'. can_learn: there is
+    a live baseline. tight: hide no more than what was seen.
     """
     if scope not in SCOPES:
         raise UsageError(f"The scope {scope[:40]!r} is unknown. It can be narrow or wide.")
     suppression = None
     closes = [record["id"]]
-    hidden = 1
+    hidden = [record]
+    own = ledger.evidence(record["id"])
     if record["key_is"] != "summary":
-        reason = f"{words.bare(record['title'])} was marked as a false positive"
-        suppression = drawn_from(record, scope, reason, now_s)
-        like = [r for r in ledger.records.values() if _would_hide(suppression, r)]
-        others = [r for r in like if r["id"] != record["id"]]
-        closes += [r["id"] for r in others if r["status"] == OPEN]
-        hidden += sum(r["last_time"] >= since_s for r in others)
-    flows = tuple(
-        flow
-        for incident_id in closes
-        for flow in ledger.evidence(incident_id)
-        if flow["features"] and all(map(math.isfinite, flow["features"]))
+        suppression = drawn_from(
+            record,
+            scope,
+            decision_words.reason(record["title"], verdict),
+            now_s,
+            own,
+            surroundings,
+            tight=tight,
+        )
+        for other in ledger.records.values():
+            if other["id"] != record["id"] and _hides(suppression, other, ledger, surroundings):
+                if other["status"] == OPEN:
+                    closes.append(other["id"])
+                if other["last_time"] >= since_s:
+                    hidden.append(other)
+    of_flows = {flow_id for one in hidden for flow_id in one["flows"]}
+    if suppression is not None and suppression["subpattern"] in FLOW_PATTERNS:
+        of_flows |= {
+            flow["id"]
+            for flow in logged()
+            if flow["time"] >= since_s
+            and flow["id"] not in of_flows
+            and flow.get("features")
+            and covers(suppression, of_flow(flow, suppression["subpattern"]), surroundings)
+        }
+    flows = learnable(flow for one in closes for flow in ledger.evidence(one))
+    return Harmless(
+        record=record,
+        verdict=verdict,
+        closes=tuple(closes),
+        flows=flows,
+        suppression=suppression,
+        hidden_incidents=len(hidden),
+        hidden_flows=len(of_flows),
+        learning=(
+            decision_words.learning_warning(record, _farthest(flows), _rarest(flows))
+            if verdict == "false"
+            else None
+        ),
+        can_learn=can_learn and verdict == "false",
     )
-    warning = words.learning_warning(record, _farthest(flows), _rarest(flows))
-    learns = can_learn and bool(flows) and warning is None
-    return FalsePositive(record, tuple(closes), flows, suppression, hidden, warning, learns)
 
 
-def _would_hide(suppression: Suppression, record: Record) -> bool:
-    source = record["src_ip"] if record["key_is"] == "source" else None
-    return hides(suppression, record["subpattern"], source, record["targets"], record["ports"])
+def _hides(
+    suppression: Suppression, record: Record, ledger: Ledger, surroundings: Surroundings
+) -> bool:
+    of_flows = record["subpattern"] in FLOW_PATTERNS
+    flows = ledger.evidence(record["id"]) if of_flows else ()
+    return covers(suppression, of_record(record, flows), surroundings)
 
 
 def _farthest(flows: tuple[FlowRecord, ...]) -> dict[str, Any] | None:

@@ -48,6 +48,8 @@ reads none of them, and dressing one costs about 100 us."""
 FLOWS_REMEMBERED: Final = 50_000
 """Flow ids whose fate is remembered, so that a provisional row counts once."""
 FOLDED_REMEMBERED: Final = 10_000
+HIDDEN: Final = ""
+"""The fate of a flow that a suppression hides; None is that of one nothing came of."""
 
 
 class Gatherer:
@@ -181,7 +183,8 @@ class Gatherer:
 
     def _flow(self, flow: FlowRecord) -> None:
         flow_id = flow["id"]
-        if flow_id in self._fates:
+        # A hidden flow that goes on is asked about again: it may have left what hid it.
+        if self._fates.get(flow_id, HIDDEN) != HIDDEN:
             owner_id = self._fates[flow_id]
             flow["incident"] = owner_id
             owner = self._ledger.records.get(owner_id or "")
@@ -191,6 +194,9 @@ class Gatherer:
         if self._whitelist.trusts(flow["src_ip"]):
             self.hidden_by_whitelist += 1
             self._settle(flow_id, None)
+            return
+        if hidden := self._suppressions.alike(flow):
+            self._hide(hidden, flow)
             return
         self._pairs.add_alert(flow)
         owner = self._owner(flow)
@@ -308,8 +314,9 @@ class Gatherer:
             self._worst[incident_id] = kept
 
     def _hide(self, suppression_id: str, flow: FlowRecord) -> None:
-        self._suppressions.hit(suppression_id, flow["time"])
-        self._settle(flow["id"], None)
+        if self._fates.get(flow["id"]) != HIDDEN:
+            self._suppressions.hit(suppression_id, flow["time"])
+        self._settle(flow["id"], HIDDEN)
 
     def _settle(self, flow_id: str, incident_id: str | None) -> None:
         self._fates[flow_id] = incident_id
@@ -365,7 +372,7 @@ class Gatherer:
         if excess <= 0:
             return
         closed = [r for r in ledger.records.values() if r["status"] in (CLOSED, FALSE_POSITIVE)]
-        closed.sort(key=lambda r: (r["last_time"], r["id"]))
+        closed.sort(key=lambda r: (r["verdict"] == "real", r["last_time"], r["id"]))
         for record in closed[:excess]:
             ledger.drop(record["id"], folded=False)
         excess -= len(closed)

@@ -11,16 +11,21 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import words
 from alerts.actions import Actions
+from alerts.desk import Desk
+from alerts.feedback import FEEDBACK, FLOWS_KEPT, NAME, Feedback
 from alerts.gather import Gatherer
+from alerts.hardware import Hardware
 from alerts.ledger import Ledger, Outbox
 from alerts.pairs import HISTORY_HOURS, FirstSeen, HostHours, PairWindows
 from alerts.record import CLOSED, FALSE_POSITIVE, OPEN, Record, rate_at, severity_rank
-from alerts.suppressions import SUPPRESSION, Suppressions
+from alerts.scope import Features, Suppression, Surroundings
+from alerts.standing import Standing
+from alerts.suppressions import SUPPRESSION, Suppressions, shown
 from alerts.undo import ENTRY, UndoBook
 from alerts.whitelist import Whitelist, checked
 from batches import SEVERITIES, Finding, FlowBatch, FlowRecord, without_features
@@ -36,6 +41,8 @@ WHITELIST_EVERY_S: Final = 2.0
 EXPIRE_EVERY_S: Final = 60.0
 QUARANTINE_S: Final = 3600.0
 """A source whose open incident had no evidence for this long may be learned from again."""
+REAL_QUARANTINE_S: Final = 7 * 86_400.0
+"""The same for one a person called an attack: by then the live model's buffer has slid on."""
 
 Answer = dict[str, Any]
 Answers = list[Answer]
@@ -49,7 +56,10 @@ class Incidents:
     address is inside. now: epoch seconds, the clock of decisions and of writing; windows use
     packet time. alpha: the models' false-alarm rate. learn, unlearn: put flows into the live
     baseline, and take them out again by the token. describe_models: `models[]` for the flow that
-    is an incident's oddest. The callbacks run without the room's lock.
+    is an incident's oddest. hidden_attacks: the bundled attacks that a suppression would hide, each
+    with name, title and the part that is hidden. These run without the room's lock. around,
+    holds: what to keep of judged flows, and whether flows are like them (alerts/scope.py); logged:
+    the ALERT flows of the log; these are quick and run under it.
     """
 
     def __init__(
@@ -64,6 +74,10 @@ class Incidents:
         learn: Callable[[list[FlowRecord]], str] | None = None,
         unlearn: Callable[[str], None] | None = None,
         describe_models: Callable[[FlowRecord], Answers] | None = None,
+        hidden_attacks: Callable[[Suppression], Answers] = lambda _: [],
+        around: Callable[[Features], Answer | None] = lambda _: None,
+        holds: Callable[[Features, Features], bool] = lambda *_: False,
+        logged: Callable[[], Iterable[FlowRecord]] = tuple,
     ) -> None:
         self._lock = threading.Lock()
         self._now = now
@@ -77,8 +91,11 @@ class Incidents:
         suppressions = store.document("suppressions", like=SUPPRESSION)
         whitelist = store.document("whitelist", kind="object")
         undo = store.document("undo_store", like=ENTRY)
-        self._decisions = (suppressions, whitelist, undo)
-        self._suppressions = Suppressions(suppressions, self._outbox.add, now)
+        feedback = store.document(NAME, limit=FLOWS_KEPT, like=FEEDBACK)
+        self._decisions = (suppressions, whitelist, undo, feedback)
+        self._hardware = Hardware(local_networks)
+        surroundings = Surroundings(local_networks, self._hardware, around, holds)
+        self._suppressions = Suppressions(suppressions, self._outbox.add, now, surroundings)
         self._whitelist = Whitelist(whitelist, self._outbox.add)
         self._undo = UndoBook(undo, self._outbox.add, now)
         self._gatherer = Gatherer(
@@ -90,19 +107,29 @@ class Incidents:
             is_local=local_networks,
             now=now,
         )
-        self._actions = Actions(
+        desk = Desk(
             self._ledger,
             self._suppressions,
             self._undo,
+            Feedback(feedback, self._outbox.add),
             changing=self._changing,
             flush=self._flush,
             view=self._view,
+            redress=self._gatherer.redress,
             now=now,
             clock=self._clock,
+        )
+        self._standing = Standing(
+            desk, whitelist=self._whitelist.entries, set_whitelist=self._set_whitelist
+        )
+        self._actions = Actions(
+            desk,
+            self._standing,
+            surroundings,
             learn=learn,
             unlearn=unlearn,
-            whitelist=self._whitelist.entries,
-            set_whitelist=self._set_whitelist,
+            hidden_attacks=hidden_attacks,
+            logged=logged,
         )
         self._looked_at = self._expired_at = now()
         with self._changing():
@@ -161,6 +188,7 @@ class Incidents:
             counted = self._first_seen.of(flows.rows)
             self._pairs.count(counted)
             self._hours.count(counted)
+            self._hardware.see(flows.rows)
 
     def tick(self, now_s: float, *, final: bool = False) -> None:
         """Write what waits, look at whitelist.json, let old decisions expire.
@@ -182,12 +210,16 @@ class Incidents:
             self._ledger.save(wall_s, everything=final)
 
     def quarantined(self) -> set[str]:
-        """Sources the live baseline must not learn from now."""
+        """Sources the live baseline must not learn from now: of open incidents, and of those that
+        a person called an attack."""
         sources: set[str] = set()
         with self._lock:
-            since_s = self._clock() - QUARANTINE_S
-            for record in self._ledger.open_records():
-                if record["last_time"] < since_s or record["severity"] == "LOW":
+            now_s = self._clock()
+            for record in self._ledger.records.values():
+                real = record["verdict"] == "real"
+                since_s = now_s - (REAL_QUARANTINE_S if real else QUARANTINE_S)
+                open_and_grave = record["status"] == OPEN and record["severity"] != "LOW"
+                if record["last_time"] < since_s or not (real or open_and_grave):
                     continue
                 if record["key_is"] == "target":
                     sources.update(record["sources"])
@@ -305,23 +337,13 @@ class Incidents:
 
     # --- web threads: deciding
 
-    def preview_false_positive(self, incident_id: str, scope: str | None = None) -> Answer | None:
-        """What `mark_false_positive` would do now; None for an unknown incident."""
-        plan = self._actions.preview(incident_id, scope)
-        if plan is None:
-            return None
-        hides = plan.suppression["scope"] if plan.suppression else None
-        return {
-            "sentences": words.false_positive(
-                len(plan.closes), len(plan.flows), plan.learn_default, hides, plan.hidden_7_days
-            ),
-            "closes": [*plan.closes],
-            "flows": len(plan.flows),
-            "hidden_7_days": plan.hidden_7_days,
-            "scope": hides or "",
-            "warning": plan.warning,
-            "learn_default": plan.learn_default,
-        }
+    def preview_false_positive(
+        self, incident_id: str, scope: str | None = None, verdict: str = "false"
+    ) -> Answer | None:
+        """What `mark_false_positive`, or closing as expected, would do now; None for an unknown
+        incident. verdict: false or expected."""
+        found = self._actions.preview(incident_id, scope, verdict)
+        return found.told() if found else None
 
     def mark_false_positive(
         self,
@@ -332,19 +354,30 @@ class Incidents:
         timestamp: str | None = None,
         scope: str | None = None,
         learn: bool | None = None,
+        confirm: bool = False,
     ) -> Answer:
         """Take an incident off the list, hide its like for 30 days, let the baseline learn it.
 
         The incident is named by `id`, or by source, first target and first time. scope: narrow
-        (default) or wide. learn: None follows the preview's `learn_default`.
+        (default) or wide. learn: None follows the preview's `learn_default`. confirm: hide its
+        like although that is too wide; without it no more than what was seen is hidden.
         """
-        return self._actions.mark(id, src_ip, dst_ip, timestamp, scope, learn)
+        return self._actions.mark(id, src_ip, dst_ip, timestamp, scope, learn, confirm)
 
     def close(
-        self, incident_id: str, verdict: str | None = None, comment: str | None = None
+        self,
+        incident_id: str,
+        verdict: str | None = None,
+        comment: str | None = None,
+        *,
+        scope: str | None = None,
+        confirm: bool = False,
     ) -> Answer | None:
-        """Close an incident as expected, real or without a verdict; None if it is unknown."""
-        return self._actions.close(incident_id, verdict, comment)
+        """Close an incident as expected, real or without a verdict; None if it is unknown.
+
+        What was expected hides its like as well (scope, confirm: as for a false positive).
+        """
+        return self._actions.close(incident_id, verdict, comment, scope, confirm)
 
     def reopen(self, incident_id: str) -> Answer | None:
         """Open it again; what a false positive hid and learned is taken back as well."""
@@ -361,7 +394,7 @@ class Incidents:
     def suppressions(self) -> Answers:
         """What is hidden now, newest first, with hits."""
         with self._lock:
-            return self._suppressions.in_force()
+            return [shown(suppression) for suppression in self._suppressions.in_force()]
 
     def add_suppression(
         self,
@@ -373,11 +406,11 @@ class Incidents:
         reason: str = "",
     ) -> Answer:
         """Hide a pattern of a source (or, without one, at a target) for 30 days."""
-        return self._actions.add_suppression(src_ip, subpattern, dst_ip, port, reason)
+        return self._standing.add_suppression(src_ip, subpattern, dst_ip, port, reason)
 
     def remove_suppression(self, suppression_id: str) -> Answer:
         """Tell it again."""
-        return self._actions.remove_suppression(suppression_id)
+        return self._standing.remove_suppression(suppression_id)
 
     def whitelist(self) -> Names:
         """The trusted addresses and networks."""
@@ -393,12 +426,12 @@ class Incidents:
     def add_trusted(self, entries: Sequence[str]) -> Answer:
         """Trust these as well: {"trusted_ips", "undo"}; UsageError names the first bad entry."""
         added = checked([*entries])
-        return self._actions.trust(lambda before: checked([*before, *added]))
+        return self._standing.trust(lambda before: checked([*before, *added]))
 
     def remove_trusted(self, entries: Sequence[str]) -> Answer:
         """Trust these no more: {"trusted_ips", "undo"}."""
         gone = set(checked([*entries]))
-        return self._actions.trust(lambda before: [e for e in before if e not in gone])
+        return self._standing.trust(lambda before: [e for e in before if e not in gone])
 
     def _set_whitelist(self, entries: Sequence[str]) -> None:
         before = self._trust()

@@ -1,28 +1,31 @@
-"""What an admin said not to tell again: which evidence a suppression hides, and how much it hid.
+"""What an admin said not to tell again: which suppression hides a piece of evidence, and how much.
 
-A suppression names a subpattern and a source (or, where sources are many, a target), and the
-target and port where the incident it came from had just one. It hides new evidence only, ends
-by itself after 30 days and counts what it hides. Not locked: the incident room calls it under
-its own lock and hands in `later`, through which writes leave that lock.
+What one covers is told in scope.py. It hides new evidence only, ends by itself after 30 days and
+counts what it hides. Not locked: the incident room calls it under its own lock and hands in
+`later`, through which writes leave that lock.
 """
 
 from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import words
+from alerts.scope import (
+    FLOW_PATTERNS,
+    Suppression,
+    Surroundings,
+    covers,
+    follows,
+    of_finding,
+    of_flow,
+)
 from batches import Finding, FlowRecord
 from store import Document
 
-__all__ = ["LASTS_S", "SCOPES", "SUPPRESSION", "Suppressions", "drawn_from", "hides"]
+__all__ = ["SUPPRESSION", "Suppressions", "shown"]
 
-LASTS_S: Final = 30 * 86_400
-"""A suppression lasts this long, seconds."""
-SCOPES: Final = ("narrow", "wide")
-"""narrow: same source, pattern, target and service; wide: same source and pattern."""
 LIMIT: Final = 1_000
 """Suppressions kept; the oldest go first."""
 _PUT_EVERY_S: Final = 1.0
@@ -43,60 +46,28 @@ SUPPRESSION: Final[dict[str, Any]] = {
 }
 """What a suppression on the disk must have."""
 
-Suppression = dict[str, Any]
 Later = Callable[[Callable[[], None]], None]
 
 
-def drawn_from(incident: Mapping[str, Any], scope: str, reason: str, now_s: float) -> Suppression:
-    """The suppression that a false positive on `incident` makes; without an id yet."""
-    by_target = incident["key_is"] == "target"
-    targets, ports = incident["targets"], incident["ports"]
-    one_target = incident["dst_ip"] if len(targets) == 1 and scope == "narrow" else None
-    suppression: Suppression = {
-        "id": "",
-        "time": now_s,
-        "timestamp": words.local_timestamp(now_s),
-        "until": now_s + LASTS_S,
-        "pattern": incident["pattern"],
-        "subpattern": incident["subpattern"],
-        "source": None if by_target else incident["src_ip"],
-        "target": incident["dst_ip"] if by_target else one_target,
-        "port": ports[0] if len(ports) == 1 and scope == "narrow" else None,
-        "protocol": incident["protocol"],
-        "reason": reason,
-        "incident": incident["id"],
-        "hits": 0,
-        # Packet time of what it hid last; the incident's own evidence counts as the first.
-        "last_time": incident["last_time"],
-    }
-    suppression["scope"] = words.suppression_scope(suppression)
-    return suppression
-
-
-def hides(
-    suppression: Mapping[str, Any],
-    subpattern: str,
-    source: str | None,
-    targets: Iterable[str],
-    ports: Iterable[int],
-) -> bool:
-    """Whether evidence lies wholly within the suppression; `source` None = many sources."""
-    if suppression["subpattern"] != subpattern:
-        return False
-    if suppression["source"] is not None and suppression["source"] != source:
-        return False
-    if suppression["target"] is not None and set(targets) != {suppression["target"]}:
-        return False
-    return suppression["port"] is None or set(ports) == {suppression["port"]}
+def shown(suppression: Mapping[str, Any]) -> dict[str, Any]:
+    """As pages and answers have it: without the flows it was measured on."""
+    return {name: value for name, value in suppression.items() if name != "centres"}
 
 
 class Suppressions:
     """The active suppressions and their hits."""
 
-    def __init__(self, document: Document, later: Later, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        document: Document,
+        later: Later,
+        now: Callable[[], float],
+        surroundings: Surroundings,
+    ) -> None:
         self._document = document
         self._later = later
         self._now = now
+        self._surroundings = surroundings
         self._kept: dict[str, Suppression] = {}
         self._by_anchor: dict[str, list[str]] = {}
         for suppression in document.records():
@@ -107,7 +78,7 @@ class Suppressions:
     def in_force(self) -> list[Suppression]:
         """Newest first, those in force."""
         now_s = self._now()
-        return [dict(s) for s in reversed(self._kept.values()) if s["until"] > now_s]
+        return [s for s in reversed(self._kept.values()) if s["until"] > now_s]
 
     def get(self, suppression_id: str) -> Suppression | None:
         return self._kept.get(suppression_id)
@@ -124,10 +95,11 @@ class Suppressions:
     def remove(self, suppression_id: str) -> None:
         suppression = self._kept.pop(suppression_id, None)
         if suppression is not None:
-            anchored = self._by_anchor[_anchor(suppression)]
-            anchored.remove(suppression_id)
-            if not anchored:
-                del self._by_anchor[_anchor(suppression)]
+            for anchor in _anchors(suppression):
+                anchored = self._by_anchor[anchor]
+                anchored.remove(suppression_id)
+                if not anchored:
+                    del self._by_anchor[anchor]
             self._unsaved.discard(suppression_id)
             self._put_at.pop(suppression_id, None)
             self._later(lambda: self._document.delete(suppression_id))
@@ -137,36 +109,38 @@ class Suppressions:
 
     def of_finding(self, finding: Finding) -> str | None:
         """The id of the suppression that hides this finding, None if none does."""
-        source = finding.source if finding.key_is == "source" else None
-        targets = {finding.target, *finding.targets} - {""}
-        for suppression in self._near(finding.source, finding.target):
-            if hides(suppression, finding.subpattern, source, targets, finding.ports):
-                return str(suppression["id"])
+        near = self._near(finding.source, finding.target)
+        if not near:
+            return None
+        evidence = of_finding(finding)
+        return next((s["id"] for s in near if covers(s, evidence, self._surroundings)), None)
+
+    def of_flow(self, flow: FlowRecord, *subpatterns: str) -> str | None:
+        """The id of the suppression that hides this flow as evidence of one of `subpatterns`."""
+        for suppression in self._near(flow["src_ip"], flow["dst_ip"]):
+            for subpattern in subpatterns:
+                if covers(suppression, of_flow(flow, subpattern), self._surroundings):
+                    return str(suppression["id"])
         return None
 
-    def of_flow(self, flow: FlowRecord, subpattern: str) -> str | None:
-        """The id of the suppression that hides this flow as evidence of `subpattern`."""
-        source, target, port = flow["src_ip"], flow["dst_ip"], flow["dst_port"]
-        for suppression in self._near(source, target):
-            if hides(suppression, subpattern, source, {target}, {port}):
-                return str(suppression["id"])
+    def alike(self, flow: FlowRecord) -> str | None:
+        """The id of the suppression among whose flows this one lies, None if it lies in none."""
+        for suppression in self._near(flow["src_ip"], flow["dst_ip"]):
+            if suppression.get("centres") and suppression["subpattern"] in FLOW_PATTERNS:
+                evidence = of_flow(flow, suppression["subpattern"])
+                if covers(suppression, evidence, self._surroundings):
+                    return str(suppression["id"])
         return None
 
     def followed_by(self, flow: FlowRecord, window_s: float) -> str | None:
         """The id of a suppression whose hidden evidence this flow belongs to.
 
-        A flow joins the open incident of its source; where that incident was marked a false
-        positive it joins what is hidden, or the flows of one scan would tell it again.
+        A flow joins the open incident of its source; where that incident was judged harmless it
+        joins what is hidden, or the flows of one scan would tell it again.
         """
         for suppression in self._near(flow["src_ip"], flow["dst_ip"]):
             near = abs(flow["time"] - suppression["last_time"]) <= window_s
-            if near and hides(
-                suppression,
-                suppression["subpattern"],
-                flow["src_ip"] if suppression["source"] else None,
-                {flow["dst_ip"]},
-                {flow["dst_port"]},
-            ):
+            if near and follows(suppression, flow, self._surroundings):
                 return str(suppression["id"])
         return None
 
@@ -197,7 +171,8 @@ class Suppressions:
 
     def _keep(self, suppression: Suppression) -> None:
         if suppression["id"] not in self._kept:
-            self._by_anchor.setdefault(_anchor(suppression), []).append(suppression["id"])
+            for anchor in _anchors(suppression):
+                self._by_anchor.setdefault(anchor, []).append(suppression["id"])
         self._kept[suppression["id"]] = suppression
 
     def _near(self, source: str, target: str) -> list[Suppression]:
@@ -205,9 +180,13 @@ class Suppressions:
         if not self._by_anchor:
             return []
         now_s = self._now()
-        ids = {*self._by_anchor.get(source, ()), *self._by_anchor.get(target, ())}
+        ids: set[str] = set()
+        for anchor in (source, target, self._surroundings.hardware(source)):
+            ids.update(self._by_anchor.get(anchor, ()))
         return [s for s in (self._kept[i] for i in sorted(ids)) if s["until"] > now_s]
 
 
-def _anchor(suppression: Mapping[str, Any]) -> str:
-    return str(suppression["source"] or suppression["target"])
+def _anchors(suppression: Mapping[str, Any]) -> set[str]:
+    """What evidence must name for the suppression to be asked at all."""
+    own = str(suppression["source"] or suppression["target"])
+    return {own, str(suppression.get("hardware") or own)}

@@ -90,8 +90,9 @@ class UndoBook:
         if entry := self._entries.get(token):
             self._put({**entry, "answer": answer})
 
-    def spend(self, token: str) -> None:
-        self._put({**self._entries[token], "used": True})
+    def spend(self, token: str, *, hits: int | None = None) -> None:
+        """It was taken back. hits: what the suppression that went with it had hidden."""
+        self._put({**self._entries[token], "used": True, "hits": hits})
 
     def expire(self, now_s: float) -> None:
         for token in [t for t, e in self._entries.items() if e["until"] <= now_s]:

@@ -33,6 +33,7 @@ class FalsePositive(Body):
     timestamp: str | None = Field(default=None, max_length=40)
     scope: Literal["narrow", "wide"] | None = None
     learn: bool | None = None
+    confirm: bool = False
 
     @model_validator(mode="after")
     def names_one(self) -> FalsePositive:
@@ -44,6 +45,8 @@ class FalsePositive(Body):
 class Decision(Body):
     verdict: Literal["expected", "real"] | None = None
     comment: str | None = Field(default=None, max_length=2000)
+    scope: Literal["narrow", "wide"] | None = None
+    confirm: bool = False
 
 
 class Note(Body):
@@ -52,6 +55,7 @@ class Note(Body):
 
 class PreviewWish(Body):
     scope: Literal["narrow", "wide"] | None = None
+    verdict: Literal["false", "expected"] = "false"
 
 
 class Trusted(Body):
@@ -127,11 +131,12 @@ def mark_false_positive(body: FalsePositive) -> dict[str, Any]:
     "/api/alerts/<alert_id>/false_positive/preview",
     method="POST",
     body=PreviewWish,
-    summary="What marking it would do",
+    summary="What marking it, or closing it as expected, would do",
     errors=CHANGES,
 )
 def preview(alert_id: str, body: PreviewWish) -> dict[str, Any]:
-    found = engine().analysis.incidents.preview_false_positive(alert_id, body.scope)
+    incidents = engine().analysis.incidents
+    found = incidents.preview_false_positive(alert_id, body.scope, body.verdict)
     return _known(found, alert_id)
 
 
@@ -140,11 +145,11 @@ def preview(alert_id: str, body: PreviewWish) -> dict[str, Any]:
     "/api/alerts/<alert_id>/close",
     method="POST",
     body=Decision,
-    summary="Close an incident",
+    summary="Close an incident, as expected, as a real attack, or without a verdict",
     errors=CHANGES,
 )
 def close(alert_id: str, body: Decision) -> dict[str, Any]:
-    found = engine().analysis.incidents.close(alert_id, verdict=body.verdict, comment=body.comment)
+    found = engine().analysis.incidents.close(alert_id, **body.model_dump())
     return _known(found, alert_id)
 
 

@@ -409,7 +409,7 @@ def test_a_false_positive_leaves_the_list_and_joins_the_baseline(room: Room) -> 
         "2 flows join the normal flows of the Live model.",
         f"For 30 days this is hidden and counted: Unusual HTTPS traffic from {HOST} to {CLOUD} "
         "on port 443.",
-        "It would have hidden 1 incident of the last 7 days, this one included.",
+        "It would have hidden 1 incident and 2 flows of the last 7 days, this one included.",
     ]
 
 
@@ -482,7 +482,7 @@ def test_a_suppression_hides_new_evidence_and_says_how_much(room: Room) -> None:
     room.incidents.add_findings([finding()])
     room.incidents.mark_false_positive(id=room.only()["id"])
     room.incidents.add_findings([finding(at=60), finding(at=120)])
-    late = flow("r-1", source=SCANNER, target=NAS, at=130, extreme=True)
+    late = flow("r-1", source=SCANNER, target=NAS, at=130, extreme=True, connection_state="S0")
     room.incidents.add_flows([late])
     assert room.incidents.list() == []
     assert late["incident"] is None

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import decision_words
 import words
 from alerts.record import PATTERNS, opened
 from tests.incident_evidence import T0
@@ -245,6 +246,15 @@ def test_a_deviation_is_said_with_its_usual_range() -> None:
     assert words.deviation({**one, "low": 0, "high": 0}) == "Bytes sent **1.9 GB**, usually 0 B"
 
 
+def test_a_deviation_within_its_range_is_said_with_what_would_have_been_ordinary() -> None:
+    one = {"label": "Bytes sent", "unit": "bytes", "value": 9e4, "low": 4e4, "high": 1.4e7}
+    like = {**one, "ordinary": 310.0}
+    assert words.deviation(like) == "Bytes sent **90 kB**, 310 B in flows like it"
+    assert words.deviation({**like, "value": 1.9e9}).endswith("usually 40 kB to 14 MB")
+    # What reads the same says nothing.
+    assert words.deviation({**like, "ordinary": 90_001.0}).endswith("usually 40 kB to 14 MB")
+
+
 @pytest.mark.parametrize(
     ("action", "value", "threshold", "sentence"),
     [
@@ -276,14 +286,15 @@ def test_a_rule_is_one_sentence(
 
 
 def test_a_false_positive_says_what_it_does() -> None:
-    said = words.false_positive(3, 1, False, "Port scan from 10.0.0.5", 2)
+    suppression = {"scope": "Port scan from 10.0.0.5"}
+    said = decision_words.consequences("false", 3, 1, False, suppression, (2, 0))
     assert said == [
         "This incident and 2 similar open ones leave the list.",
         "1 flow joins the Live model only if you choose to learn.",
         "For 30 days this is hidden and counted: Port scan from 10.0.0.5.",
         "It would have hidden 2 incidents of the last 7 days, this one included.",
     ]
-    assert words.false_positive(1, 0, False, None, 1) == [
+    assert decision_words.consequences("false", 1, 0, False, None, (1, 0)) == [
         "This incident leaves the list. No similar one is open.",
         "The Live model learns nothing: no single flow was the evidence.",
     ]
