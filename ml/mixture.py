@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
+from threadpoolctl import threadpool_limits
 
 from errors import ModelError
 from ml.transform import clipped
@@ -106,6 +107,7 @@ def fit_mixture(z: Values, *, seed: int) -> Any:
         max_iter=ITERATIONS,
         random_state=seed,
     )
-    with warnings.catch_warnings():
+    # The k-means it begins with spins on every core: 7.8 s of CPU in place of .4 on a busy machine.
+    with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return estimator.fit(points)
