@@ -254,11 +254,13 @@ def follows(suppression: Suppression, flow: FlowRecord, surroundings: Surroundin
     evidence = of_flow(flow, suppression["subpattern"])
     if not _same_service(suppression, evidence, surroundings):
         return False
-    if not flow["extreme"]:
+    centres = suppression.get("centres") or ()
+    of_flows = suppression["subpattern"] in FLOW_PATTERNS
+    if not flow["extreme"] and not (of_flows and centres):
         return True
     if suppression["pattern"] == "SRC_SCAN" and flow["connection_state"] in _SCAN_FAILED:
         return True
-    return surroundings.holds(suppression.get("centres") or (), evidence.features)
+    return surroundings.holds(centres, evidence.features)
 
 
 def _same_pattern(suppression: Suppression, subpattern: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,72 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alerts.room import Incidents
-from batches import FlowRecord
 from errors import UsageError
-from store import Store
 from tests.incident_evidence import NAS, SCANNER, T0, finding, flow, flow_batch
+from tests.incident_room import Room
 
 HOST = "192.168.1.57"
 CLOUD = "198.51.100.23"
-
-
-class Baseline:
-    """Remembers what it was given to learn, as the live model's buffer does."""
-
-    def __init__(self) -> None:
-        self.learned: dict[str, list[FlowRecord]] = {}
-        self.on_learn: Callable[[], object] = lambda: None
-        self._tokens = 0
-
-    def learn(self, records: list[FlowRecord]) -> str:
-        self.on_learn()
-        self._tokens += 1
-        token = f"learned-{self._tokens}"
-        self.learned[token] = records
-        return token
-
-    def unlearn(self, token: str) -> None:
-        self.learned.pop(token, None)
-
-
-class Room:
-    """An incident room on its own store, with a clock the test moves."""
-
-    def __init__(self, directory: Path, *, max_alerts: int = 1000) -> None:
-        self.directory = directory
-        self.max_alerts = max_alerts
-        self.time_s = T0
-        self.baseline = Baseline()
-        self.open()
-
-    def open(self) -> None:
-        self.store = Store(self.directory)
-        self.incidents = Incidents(
-            self.store,
-            max_alerts=self.max_alerts,
-            window_seconds=120,
-            local_networks=lambda address: address.startswith(("192.168.", "10.", "fd")),
-            now=lambda: self.time_s,
-            learn=self.baseline.learn,
-            unlearn=self.baseline.unlearn,
-            describe_models=lambda record: [{"name": "live", "score": record["scores"]["live"]}],
-        )
-
-    def restart(self) -> None:
-        self.store.close()
-        self.open()
-
-    def pass_time(self, seconds: float) -> None:
-        self.time_s += seconds
-        self.incidents.tick(self.time_s)
-
-    def only(self, status: str = "OPEN") -> dict[str, Any]:
-        (found,) = self.incidents.list(status)
-        return found
-
-    def on_disk(self, name: str) -> bytes:
-        return (self.directory / f"{name}.json").read_bytes()
 
 
 @pytest.fixture
