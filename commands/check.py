@@ -136,12 +136,13 @@ def _clock(settings: Settings) -> Answer:
 
 
 def _models(settings: Settings) -> Answer:
-    from ml.registry import load
+    from ml.registry import REDUCED_FOLDER, load
 
     words = []
     for name, folder in (
         ("home", settings.path("HOME_MODEL_PATH")),
         ("industrial", settings.path("INDUSTRIAL_MODEL_PATH")),
+        ("reduced", REDUCED_FOLDER),
     ):
         model = load(folder)
         words.append(f"{name} with {len(model.features)} features")

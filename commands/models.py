@@ -3,46 +3,101 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Final
 
-from errors import ModelError, UsageError
+from errors import AppError, ModelError, UsageError
 from ml.baseline import Baseline
 from ml.model import Model
-from ml.registry import REDUCED_FOLDER, load, verify
+from ml.registry import MANIFEST, REDUCED_FOLDER, load, verify
 from settings import Settings
 from store import Store
 
 __all__ = ["add_commands"]
 
-_SHIPPED: Final = {"home": "HOME_MODEL_PATH", "industrial": "INDUSTRIAL_MODEL_PATH"}
+SHIPPED_FOLDER: Final = REDUCED_FOLDER.parent
+_SHIPPED: Final = ("home", "industrial", "reduced")
 
 
 def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     train = commands.add_parser("train", parents=parents, help="train a new version of a model")
-    train.add_argument("model", choices=("home", "industrial", "reduced", "live", "all"))
+    train.add_argument("model", choices=(*_SHIPPED, "live", "all"))
     train.add_argument(
         "--data", metavar="DIR", type=Path, help="training data (default ../shared/data)"
+    )
+    train.add_argument(
+        "--with-feedback",
+        action="store_true",
+        help="add the flows of confirmed false positives; the new version stays in the data "
+        "directory and serves from the next start",
     )
     train.set_defaults(run=run_train)
     models = commands.add_parser("models", parents=parents, help="list, verify, choose versions")
     models.add_argument("action", choices=("list", "use", "verify"), nargs="?", default="list")
-    models.add_argument("version", nargs="?", metavar="VERSION", help="of the live model")
+    models.add_argument(
+        "version",
+        nargs="?",
+        metavar="VERSION",
+        help="of the live model; or `shipped`: the home and industrial models as they came",
+    )
     models.set_defaults(run=run_models)
 
 
 def run_train(options: argparse.Namespace, settings: Settings) -> int:
+    static = (*_SHIPPED, "reduced") if options.model == "all" else (options.model,)
+    code = 0
     if options.model != "live":
-        for name in (*_SHIPPED, "reduced") if options.model == "all" else (options.model,):
-            _told(name, _train(name, options.data, _folder(name, settings)))
+        if options.with_feedback:
+            code = _train_with_feedback(static, options, settings)
+        else:
+            for name in static:
+                _told(name, _train(name, options.data, _folder(name, settings)))
     if options.model in ("live", "all"):
-        return _train_live(options, settings)
-    return 0
+        # What people confirmed has joined the live model's buffer already.
+        return _train_live(options, settings) or code
+    return code
+
+
+def _train_with_feedback(
+    names: tuple[str, ...], options: argparse.Namespace, settings: Settings
+) -> int:
+    """Each model that can be; where several are asked for, one that can't does not end it."""
+    from training.feedback import read
+    from training.retraining import retrain
+
+    code = 0
+    data_dir = settings.path("DATA_DIR")
+    for name in names:
+        out = data_dir / "models" / name
+        try:
+            model = retrain(
+                name,
+                options.data,
+                read(data_dir),
+                shipped=SHIPPED_FOLDER / name,
+                serving=out if (out / MANIFEST).is_file() else SHIPPED_FOLDER / name,
+                out=out,
+            )
+        except AppError as error:
+            if len(names) == 1:
+                raise
+            _say(f"{name}: {error}")
+            code = code or error.exit_code
+            continue
+        told = model.manifest["training"]["feedback"]
+        _say(
+            f"{name}: version {model.version}, with {told['flows']} flows of {told['incidents']} "
+            f"false positives, in {out}"
+        )
+    return code
 
 
 def _folder(name: str, settings: Settings) -> Path:
-    return settings.path(_SHIPPED[name]) if name in _SHIPPED else REDUCED_FOLDER
+    if name == "reduced":
+        return REDUCED_FOLDER
+    return settings.path(f"{name.upper()}_MODEL_PATH")
 
 
 def _train(name: str, data: Path | None, out: Path) -> Model:
@@ -74,14 +129,17 @@ def _told(name: str, model: Model) -> None:
 def run_models(options: argparse.Namespace, settings: Settings) -> int:
     if options.action == "use":
         return _use(options.version, settings)
-    for name, setting in _SHIPPED.items():
-        folder = settings.path(setting)
+    for name in _SHIPPED:
+        folder = _folder(name, settings)
         manifest = verify(folder)
         if options.action == "verify":
             load(folder)
             _say(f"✓ {name}: version {manifest['version']}, every file as its manifest says")
         else:
-            _say(f"{name:11} version {manifest['version']}, {len(manifest['features'])} features")
+            joined = manifest.get("training", {}).get("feedback")
+            also = f", with {joined['flows']} flows of feedback" if joined else ""
+            features = len(manifest["features"])
+            _say(f"{name:11} version {manifest['version']}, {features} features{also}")
     live = Baseline(settings.path("LIVE_MODEL_PATH")).status()
     if not live["history"]:
         _say(f"live        {live['sentence']}")
@@ -93,6 +151,8 @@ def run_models(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _use(version: str | None, settings: Settings) -> int:
+    if version == "shipped":
+        return _use_shipped(settings)
     if version is None or not version.isdigit():
         raise UsageError("Which version of the live model? `models list` shows their numbers.")
     store = Store(settings.path("DATA_DIR"))
@@ -102,6 +162,16 @@ def _use(version: str | None, settings: Settings) -> int:
         _say(f"live: version {version} serves.")
     finally:
         store.close()
+    return 0
+
+
+def _use_shipped(settings: Settings) -> int:
+    """Versions trained with feedback go; the next start loads what came with the program."""
+    for name in (*_SHIPPED, "reduced"):
+        folder = settings.path("DATA_DIR") / "models" / name
+        if (folder / MANIFEST).is_file():
+            shutil.rmtree(folder)
+            _say(f"{name}: the shipped version serves from the next start.")
     return 0
 
 

@@ -184,5 +184,6 @@ def test_check_answers_each_question(tmp_path: Path) -> None:
 
 
 def test_models_and_version(tmp_path: Path) -> None:
-    assert "industrial" in run("models", "verify", "--data-dir", tmp_path).stdout
+    told = run("models", "verify", "--data-dir", tmp_path).stdout
+    assert all(f"✓ {name}: version" in told for name in ("home", "industrial", "reduced"))
     assert run("--version").stdout.startswith("SecureFlux ")

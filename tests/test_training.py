@@ -360,7 +360,7 @@ def test_the_shipped_industrial_model_keeps_its_figures() -> None:
     assert auc(oddness(unseen), oddness(attacks)) > 0.97
 
 
-@pytest.mark.parametrize("name", ["home", "industrial"])
+@pytest.mark.parametrize("name", ["home", "industrial", "reduced"])
 def test_shipped_models_are_whole_and_small(name: str) -> None:
     folder = ROOT / "ml" / "models" / name
     manifest = registry.verify(folder)
