@@ -252,6 +252,7 @@ class Deviation:
     """One feature that made a flow odd.
 
     value, low, high: in `unit`; low..high holds 98 of 100 normal flows.
+    ordinary: the value with which the flow would have been like a normal one, in `unit`.
     ratio: value / high (or low / value below the range), None within it.
     share: part of the flow's oddness that goes away with the nearest normal flow's value, 0..1.
     log: whether a picture of it wants a logarithmic axis.
@@ -263,6 +264,7 @@ class Deviation:
     value: float
     low: float
     high: float
+    ordinary: float
     ratio: float | None
     share: float
     log: bool

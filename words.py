@@ -359,9 +359,15 @@ def _usual(incident: Mapping[str, Any]) -> str:
 
 
 def deviation(one: Mapping[str, Any]) -> str:
-    """One feature against its range: "Bytes sent **1.9 GB**, usually 40 kB to 14 MB"."""
-    value = amount(float(one["value"]), str(one["unit"]))
-    low, high = (amount(float(one[side]), str(one["unit"])) for side in ("low", "high"))
+    """One feature against its range: "Bytes sent **1.9 GB**, usually 40 kB to 14 MB"; within it
+    against the normal flow nearest to this one: "Bytes sent **90 kB**, 310 B in flows like it"."""
+    unit = str(one["unit"])
+    value, low, high = (amount(float(one[field]), unit) for field in ("value", "low", "high"))
+    ordinary = one.get("ordinary")  # incidents of before it was told lack it
+    if ordinary is not None and one["low"] <= one["value"] <= one["high"]:
+        like = amount(float(ordinary), unit)
+        if like != value:
+            return f"{one['label']} **{value}**, {like} in flows like it"
     span = low if low == high else f"{low} to {high}"
     return f"{one['label']} **{value}**, usually {span}"
 

@@ -65,6 +65,7 @@ def flow(
         "value": 1.9e9,
         "low": 4e4,
         "high": 1.4e7,
+        "ordinary": 2.1e6,
         "ratio": ratio,
         "share": 0.6,
         "log": True,
