@@ -91,6 +91,7 @@ class Predictor:
         )
         self._local = LocalScores(folder / FILE, self._foreign)
         self._forget_asked = False
+        self._counted_with = self.baseline.model
         self._second = 0
         self._learned_in_second = 0
         self._rate_saved_s = -np.inf
@@ -203,9 +204,8 @@ class Predictor:
         if self._forget_asked:
             self._forget_asked = False
             self._local.forget()
-        barred = frozenset(quarantined)
-        self.baseline.quarantine(barred)
-        self._local.quarantine(barred)
+        self.baseline.quarantine(frozenset(quarantined))
+        self._local.quarantine(self.baseline.barred)
         ended = ~np.isin(flows.rows["end_reason"], _PROVISIONAL)
         if not ended.any():
             return
@@ -216,6 +216,10 @@ class Predictor:
             self._local.save()
         places = self._sample(np.flatnonzero(ended), now_s)
         sources = [_source(row) for row in flows.rows[places]]
+        # Every model that votes here has its scores counted here.
+        self.baseline.watch(sources, verdicts.alert[places], verdicts.scores[places, _LIVE])
+        barred = self.baseline.barred
+        self._local.quarantine(barred)
         teaches = np.array([source not in barred for source in sources], bool)
         places = places[teaches]
         if not len(places):
@@ -224,6 +228,7 @@ class Predictor:
         rows = flows.rows[places]
         values = matrix(rows)
         self._count_local(rows, values, sources)
+        self._count_anew()
         held = never_fitted(rows)
         # The fifth that sets the line takes flows whatever the votes said.
         taken = held | ~(verdicts.votes[places] == ANOMALY).any(axis=1)
@@ -254,6 +259,23 @@ class Predictor:
         for model in waiting:
             z = model.transformed(values[np.ix_(enough, model.columns)])
             self._local.offer(model.name, model.look(z).oddness, counted)
+
+    def _count_anew(self) -> None:
+        """After each training of the live model the others are counted on the newest flows of the
+        fifth that no vote has chosen, as soon as there are enough."""
+        served = self.baseline.model
+        if served is None or served is self._counted_with:
+            return
+        self._counted_with = served
+        values = self.baseline.never_fitted()
+        packets = values[:, [LIVE.index(f"Total {way} Packets") for way in ("Fwd", "Bwd")]]
+        values = values[packets.sum(axis=1) >= 2]
+        if len(values) < LOCAL_NEEDED:
+            return
+        for name, model in self._foreign.items():
+            z = model.transformed(values[:, model.columns])
+            self._local.renew(name, model.oddness(z)[1])
+        self._local.save()
 
     # --- what people decide ---------------------------------------------------------------------
 

@@ -2,10 +2,11 @@
 
 WARMING UP until NEEDED verified normal flows, LEARNING while a training runs, TRAINED after; a new
 training each NEEDED flows more. Verified means: no available model objected and the source is not
-in quarantine (the caller says so). A fifth of all flows, by a hash of their addresses and ports,
-is never fitted and sets the line, whatever the votes said: lines set on what passed the votes
-creep inwards (measured: 7 to 16 % false alarms). When a source turns out bad, its rows leave the
-buffer again, also those from before.
+in quarantine. A fifth of all flows, by a hash of their addresses and ports, is never fitted and
+sets the line, whatever the votes said: lines set on what passed the votes creep inwards (measured:
+7 to 16 % false alarms). When a source turns out bad, its rows leave the buffer again, also those
+from before. A version that is blind to attacks the one before saw, or that judges harmless flows
+otherwise, is kept but does not serve (candidate.py).
 
 The folder (LIVE_MODEL_PATH):
 
@@ -23,9 +24,7 @@ import os
 import secrets
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,9 +33,11 @@ from numpy.typing import NDArray
 
 from batches import Rows
 from errors import AppError, ModelError
-from features import LIVE
 from ml.buffer import FIT, HELD, Buffer, Row
-from ml.model import Model, fit
+from ml.drift import Drift, drift
+from ml.lessons import SURE, Lesson, refusal, train
+from ml.model import Model
+from ml.quarantine import Quarantine
 from ml.versions import Versions
 
 __all__ = ["NEEDED", "Baseline", "never_fitted"]
@@ -57,6 +58,8 @@ is taken from the newest flows to fit."""
 REST_S: Final = 60.0
 """Between two trainings by themselves, seconds of packet time."""
 FOLDS: Final = np.uint64(5)
+DRIFT_EVERY: Final = 25
+"""Never-fitted flows between two looks at how the network has changed; a look takes 5 ms."""
 
 
 def never_fitted(rows: Rows) -> NDArray[np.bool_]:
@@ -74,19 +77,6 @@ def never_fitted(rows: Rows) -> NDArray[np.bool_]:
             digest ^= digest >> np.uint64(31)
     fifth: NDArray[np.bool_] = digest % FOLDS == 0
     return fifth
-
-
-@dataclass(frozen=True, slots=True)
-class _Lesson:
-    """What one training works on, copied out of the buffer."""
-
-    version: int
-    normal: Values
-    held_out: Values
-    newest_s: float
-    confirmed: int
-    started_s: float
-    generation: int
 
 
 class Baseline:
@@ -112,7 +102,11 @@ class Baseline:
         self._buffer = Buffer(folder, fitted=NEWEST_FITTED, held=NEWEST_HELD)
         self._versions = Versions(folder)
         self._model = self._versions.load_serving()
-        self._quarantined: frozenset[str] = frozenset()
+        self._quarantine = Quarantine()
+        self._with_incidents: frozenset[str] = frozenset()
+        self._barred: frozenset[str] = frozenset()
+        self._drift: Drift | None = None
+        self._unlooked = 0
         self._thread: threading.Thread | None = None
         self._training = False
         self._trouble: str | None = None
@@ -155,19 +149,45 @@ class Baseline:
             ]
             self._buffer.append(rows)
             self._fresh += len(rows) - int(np.count_nonzero(held))
+            self._unlooked += int(np.count_nonzero(held))
+            if self._unlooked >= DRIFT_EVERY:
+                self._look_for_drift()
             due = self._fresh >= NEEDED and self._buffer.count(FIT) >= NEEDED
             # Also where the clock has jumped back.
             rested = abs(now_s - self._last_training_s) >= REST_S
             if due and rested and not self._training:
-                self._start_training()
+                self._start_training(by_hand=False)
 
     def quarantine(self, sources: frozenset[str]) -> None:
-        """The sources that may not teach now; what they taught before goes."""
+        """The sources with incidents may not teach now; what they taught before goes."""
         with self._lock:
-            fresh = sources - self._quarantined
-            self._quarantined = sources
-            if fresh:
-                self._forget(lambda row: row.source in fresh and not row.token)
+            self._with_incidents = sources
+            self._bar()
+
+    def watch(
+        self, sources: Sequence[str], alerts: NDArray[np.bool_], scores: NDArray[np.float64]
+    ) -> None:
+        """Bar the sources whose flows are odd too often, before their flows are offered.
+
+        sources: the n initiators' addresses of ended flows; alerts: (n,) by models whose scores
+        are counted on this network's flows, and by no others; scores: (n,) of the live model, NaN
+        without one.
+        """
+        with self._lock:
+            self._quarantine.count(sources, alerts, scores)
+            self._bar()
+
+    @property
+    def barred(self) -> frozenset[str]:
+        """The sources that may not teach now, for either reason."""
+        return self._barred
+
+    def _bar(self) -> None:
+        barred = self._with_incidents | self._quarantine.barred
+        fresh = barred - self._barred
+        self._barred = barred
+        if fresh:
+            self._forget(lambda row: row.source in fresh and not row.token)
 
     def add_confirmed(self, values: Values, keys: Sequence[str]) -> str:
         """Flows a person called normal join the buffer; the token takes them out again.
@@ -213,7 +233,7 @@ class Baseline:
                     f"The live model can't be trained yet: {collected} of {NEEDED} normal flows "
                     "are collected."
                 )
-            self._start_training()
+            self._start_training(by_hand=True)
 
     def rollback(self) -> None:
         """Serve the version before the serving one; ModelError where there is none."""
@@ -235,7 +255,10 @@ class Baseline:
             self._generation += 1
             with self._lock:
                 self._buffer.clear()
+                self._quarantine.clear()
+                self._bar()
                 self._fresh = 0
+                self._drift = None
                 self._trouble = None
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -266,10 +289,21 @@ class Baseline:
                 "needed": NEEDED,
                 "trained_at": trained,
                 "version": serving["version"] if serving else None,
-                "history": self._versions.history(),
+                "history": [_brief(one) for one in self._versions.history()],
+                "drift": self._drift.told() if self._drift else None,
                 "trouble": self._trouble or self._buffer.trouble,
                 "sentence": self._sentence(collected, serving),
             }
+
+    def to_fit(self) -> Values:
+        """(n, len(LIVE)) what the next training would fit, oldest first."""
+        with self._lock:
+            return self._buffer.values(FIT)
+
+    def never_fitted(self) -> Values:
+        """(n, len(LIVE)) the newest flows of the fifth that is never fitted, oldest first."""
+        with self._lock:
+            return self._buffer.values(HELD)
 
     @property
     def learned_with(self) -> dict[str, list[str]]:
@@ -283,34 +317,60 @@ class Baseline:
             return "The live model is learning from this network's normal flows."
         if self._trouble:
             return self._trouble
+        last = self._versions.last
         if self._model is None or serving is None:
-            return (
+            why = refusal(last) if last else None
+            return (f"{why} " if why else "") + (
                 f"The live model collects normal flows of this network: {collected} of {NEEDED}. "
                 "Until then window patterns watch."
             )
-        return (
+        parts = [
             f"The live model, version {serving['version']}, has learned {serving['flows']:,} "
             f"normal flows of this network; {collected} of {NEEDED} are collected for the next "
-            "training."
-        )
+            "training.",
+            refusal(last) if last and last["version"] != serving["version"] else None,
+            self._drift.sentence if self._drift else None,
+        ]
+        return " ".join(part for part in parts if part)
+
+    def _look_for_drift(self) -> None:
+        """With the lock held: what has changed since the serving version learned."""
+        self._unlooked = 0
+        model, serving = self._model, self._versions.serving
+        if model is None or serving is None:
+            self._drift = None
+            return
+        times_s = self._buffer.times_s(HELD)
+        self._drift = drift(model, self._buffer.values(HELD), times_s, float(serving["newest"]))
 
     # --- training -------------------------------------------------------------------------------
 
-    def _start_training(self) -> None:
+    def _start_training(self, *, by_hand: bool) -> None:
         """With the lock held: copy what is to be learned, then train."""
+        self._forget_unsure()
         normal, held_out = self._buffer.values(FIT), self._buffer.values(HELD)
+        serving = self._versions.serving
+        seen_s = float(serving["newest"]) if serving else -np.inf
+        newest = held_out[self._buffer.times_s(HELD) > seen_s]
         short = FEWEST_HELD - len(held_out)
         if short > 0:
             # Few connections that last for days may all fall on one side of the split.
             normal, held_out = normal[:-short], np.concatenate([held_out, normal[-short:]])
-        lesson = _Lesson(
+        self._look_for_drift()
+        lesson = Lesson(
             version=self._versions.next_version,
             normal=normal,
             held_out=held_out,
+            newest=newest,
             newest_s=self._buffer.newest_s,
             confirmed=self._buffer.confirmed,
             started_s=self._now_s,
+            by_hand=by_hand,
             generation=self._generation,
+            serving=self._model,
+            before=self._versions.history(),
+            drift=self._drift,
+            depth=0 if serving is None else min(int(serving.get("depth", SURE)) + 1, SURE),
         )
         self._training = True
         self._last_training_s = self._now_s
@@ -323,22 +383,25 @@ class Baseline:
         )
         self._thread.start()
 
-    def _train(self, lesson: _Lesson) -> None:
+    def _forget_unsure(self) -> None:
+        """The first flows, which no model could judge, leave as soon as twice NEEDED others are
+        there: an attack at the very beginning is learned, but not for long."""
+        unsure_s = self._versions.unsure_s(SURE)
+        if self._buffer.count(FIT, after_s=unsure_s) >= 2 * NEEDED:
+            self._buffer.remove(lambda row: row.time_s <= unsure_s and not row.token)
+
+    def _train(self, lesson: Lesson) -> None:
         if self._background:
             _lower_priority()
-        started = time.monotonic()
         try:
-            fitted = fit("live", str(lesson.version), LIVE, lesson.normal, lesson.held_out)
+            made = train(lesson, weight=self._weight, alpha=self._alpha)
             model = self._versions.write(
-                fitted,
+                made.fitted,
                 weight=self._weight,
                 alpha=self._alpha,
-                told={
-                    **_told(lesson, fitted.model, time.monotonic() - started),
-                    "offloads": self.offloads(),
-                },
+                told={**made.told, "offloads": self.offloads()},
             )
-            self._take_over(model, lesson)
+            self._take_over(model, lesson, serves=made.comparison.refused is None)
         except (AppError, OSError, ValueError, ArithmeticError, MemoryError) as error:
             log.exception("The training failed")
             with self._lock:
@@ -349,38 +412,35 @@ class Baseline:
         finally:
             self._training = False
 
-    def _take_over(self, model: Model, lesson: _Lesson) -> None:
-        """The new version serves, unless an admin has decided otherwise in the meantime."""
+    def _take_over(self, model: Model, lesson: Lesson, *, serves: bool) -> None:
+        """The new version serves where it may, unless an admin has decided otherwise meanwhile."""
         with self._serving_lock:
             if lesson.generation != self._generation:
                 self._versions.discard(lesson.version)
                 return
-            self._versions.serve(model)
-            self._model = model
+            if serves:
+                self._versions.serve(model)
+                self._model = model
+            else:
+                self._versions.keep(model)
         with self._lock:
             self._learned_s = lesson.newest_s
             self._trouble = None
+            if serves:
+                self._look_for_drift()
             # Rows that slid out stand in the file until now.
             self._buffer.rewrite()
-        log.info("The live model's version %d serves.", lesson.version)
+        if serves:
+            log.info("The live model's version %d serves.", lesson.version)
+        else:
+            log.warning("%s", refusal(model.manifest["training"]))
 
 
-def _told(lesson: _Lesson, model: Model, seconds: float) -> dict[str, Any]:
-    """What the metadata say of one training."""
-    raw, oddness = model.oddness(model.transformed(lesson.normal))
-    assert model.calibration is not None
-    return {
-        "version": lesson.version,
-        "trained_at": lesson.started_s,
-        "flows": len(lesson.normal),
-        "held_out": len(lesson.held_out),
-        "confirmed": lesson.confirmed,
-        "newest": lesson.newest_s,
-        "seconds": round(seconds, 3),
-        "raw_median": round(float(np.median(raw)), 4),
-        # A model that knew its flows by heart would score them far above the held-out ones.
-        "score_median": round(float(np.median(model.calibration.score(oddness))), 3),
-    }
+def _brief(training: dict[str, Any]) -> dict[str, Any]:
+    """A training as pages ask for it every two seconds: without each attack's share, which
+    live_metadata.json has, and with the sentence why it does not serve."""
+    told = {name: value for name, value in training.items() if name != "canary"}
+    return {**told, "refusal": refusal(training)}
 
 
 @contextlib.contextmanager

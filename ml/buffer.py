@@ -134,6 +134,10 @@ class Buffer:
         rows = self._rows[part]
         return np.stack([row.values for row, _ in rows]) if rows else np.empty((0, len(LIVE)))
 
+    def times_s(self, part: str) -> Values:
+        """(n,) epoch seconds of packet time of the same rows."""
+        return np.array([row.time_s for row, _ in self._rows[part]], np.float64)
+
     def keys(self) -> set[str]:
         """Ids of the confirmed flows."""
         return {row.key for row, _ in self._rows[FIT] if row.key}

@@ -1,4 +1,4 @@
-"""Models from elsewhere made to fit here: their scores counted on the first flows of this network.
+"""Models from elsewhere made to fit here: their scores counted on flows of this network.
 
 A line moved to another network flags 10 to 58 of 100 normal flows instead of one; counted anew on
 500 local ones it flags 0.8 to 2 (measured). Only the counting changes, not what the model learned.
@@ -37,7 +37,8 @@ SHORTEST_S: Final = 60.0
 
 
 class LocalScores:
-    """The oddness of the first LOCAL_NEEDED flows seen here, under each model from elsewhere.
+    """The oddness of flows seen here under each model from elsewhere: of the first LOCAL_NEEDED,
+    and with each training of the live model of the newest never-fitted ones.
 
     path: the JSON that keeps them over a restart; a model's file that has changed since begins
     anew. models: by name.
@@ -71,10 +72,17 @@ class LocalScores:
         self._sources[name] += sources
         self._unsaved += len(oddness)
         if len(self._oddness[name]) >= LOCAL_NEEDED:
+            del self._oddness[name][LOCAL_NEEDED:]
             self._complete(name)
         elif self._unsaved < SAVE_EVERY:
             return
         self.save()
+
+    def renew(self, name: str, oddness: Values) -> None:
+        """Count anew on other local flows, LOCAL_NEEDED or more; (n,) oddness of flows that no
+        vote has chosen. What the first flows said wears out as the network changes."""
+        self._oddness[name] = oddness.tolist()
+        self._complete(name)
 
     def quarantine(self, sources: frozenset[str]) -> None:
         """Flows of these do not count, also those that came before; a finished count stays."""
@@ -116,10 +124,8 @@ class LocalScores:
         self._unsaved = 0
 
     def _complete(self, name: str) -> None:
-        oddness = np.array(self._oddness[name][:LOCAL_NEEDED])
-        self._oddness[name] = oddness.tolist()
         self._sources[name] = []
-        self._calibrations[name] = Calibration.fit(oddness)
+        self._calibrations[name] = Calibration.fit(np.array(self._oddness[name]))
 
     def _load(self) -> None:
         try:

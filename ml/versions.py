@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ log = logging.getLogger("secureflux.baseline")
 METADATA: Final = "live_metadata.json"
 KEPT: Final = 5
 """Versions one can go back to."""
+REFUSED_KEPT: Final = 2
+"""Versions that were not allowed to serve and that a person still may let serve."""
 TRAININGS_TOLD: Final = 50
 _FOLDER: Final = "versions"
 _FORMAT: Final = 1
@@ -46,6 +49,13 @@ class Versions:
         """The newest training, whether it serves or not."""
         return self._trainings[-1] if self._trainings else None
 
+    def unsure_s(self, sure: int) -> float:
+        """When the newest training ran whose `depth` is below `sure`; -inf where none is told."""
+        times = [
+            float(one["trained_at"]) for one in self._trainings if one.get("depth", sure) < sure
+        ]
+        return max(times, default=-math.inf)
+
     @property
     def next_version(self) -> int:
         return max((int(one["version"]) for one in self._trainings), default=0) + 1
@@ -62,7 +72,8 @@ class Versions:
         """The version that serves; where its files are damaged, the newest that is whole."""
         if self._serving is None:
             return None
-        older = [version for version in self._kept() if version < self._serving]
+        refused = self._refused()
+        older = [v for v in self._kept() if v < self._serving and v not in refused]
         for folder in (
             self._path(self._serving),
             self._folder,
@@ -97,20 +108,49 @@ class Versions:
 
     def serve(self, model: Model) -> None:
         """Let a written version serve, and forget the ones beyond KEPT."""
+        self._tell(model)
+        self._serve(int(model.version))
+        self._forget_old()
+
+    def keep(self, model: Model) -> None:
+        """Keep a written version that may not serve by itself; `use` still lets it."""
+        self._tell(model)
+        self._write_metadata()
+        self._forget_old()
+
+    def _tell(self, model: Model) -> None:
         told = dict(model.manifest["training"])
         told["threshold"] = model.manifest["threshold"]["threshold"]
         self._trainings = [*self._trainings, told][-TRAININGS_TOLD:]
-        self._serve(int(model.version))
-        for old in self._kept()[:-KEPT]:
+
+    def _forget_old(self) -> None:
+        """Each kind apart: refused ones must not push out what one can go back to."""
+        refused = self._refused()
+        served = [version for version in self._kept() if version not in refused]
+        for old in (*served[:-KEPT], *sorted(refused)[:-REFUSED_KEPT]):
             if old != self._serving:
                 self.discard(old)
+
+    def _refused(self) -> set[int]:
+        """Versions on disk that no training let serve."""
+        told = {
+            one["version"]
+            for one in self._trainings
+            if one.get("refused") and not one.get("allowed")
+        }
+        return told & set(self._kept())
 
     def go_back(self) -> Model:
         """The version before the serving one serves again, after a reset the newest one.
 
         ModelError where there is none.
         """
-        older = [v for v in self._kept() if self._serving is None or v < self._serving]
+        refused = self._refused()
+        older = [
+            v
+            for v in self._kept()
+            if (self._serving is None or v < self._serving) and v not in refused
+        ]
         for version in reversed(older):
             try:
                 return self.use(version)
@@ -125,6 +165,11 @@ class Versions:
             there = ", ".join(map(str, kept)) or "none"
             raise ModelError(f"Version {version} of the live model is not kept; there is {there}.")
         model = load(self._path(version))
+        # Also one that was refused: from now on it is a version like others.
+        self._trainings = [
+            {**one, "allowed": True} if one["version"] == version and one.get("refused") else one
+            for one in self._trainings
+        ]
         self._serve(version)
         return model
 

@@ -366,15 +366,26 @@ def _buffer(predictor_folder: Path) -> list[list[str]]:
 
 def test_flows_a_model_objects_to_are_not_fitted(trained: Predictor, tmp_path: Path) -> None:
     before = len(_buffer(tmp_path / "own"))
-    source = (10 << 24) | 66
-    for i in range(4):
-        teach(trained, odd_flows(50, seed=i, at_s=1000 + i, source=source))
-    rows = [cells for cells in _buffer(tmp_path / "own") if cells[2] == "10.0.0.66"]
+    # Four of each source: too few to bar it for its flows alone.
+    for i in range(50):
+        teach(trained, odd_flows(4, seed=i, at_s=1000 + i, source=(10 << 24) | i))
+    rows = [cells for cells in _buffer(tmp_path / "own") if cells[2].startswith("10.0.0.")]
     # The fifth that sets the line takes them; quarantine takes them out of there.
     assert {cells[1] for cells in rows} == {"held out"}
     assert len(rows) == pytest.approx(40, abs=20)
-    teach(trained, flows(1, at_s=1010), {"10.0.0.66"})
+    teach(trained, flows(1, at_s=1090), {f"10.0.0.{i}" for i in range(50)})
     assert len(_buffer(tmp_path / "own")) == before + 1
+
+
+def test_a_source_that_alerts_again_and_again_is_barred(trained: Predictor, tmp_path: Path) -> None:
+    device = "10.0.0.66"
+    teach(trained, flows(30, at_s=1000, source=(10 << 24) | 66))
+    assert any(cells[2] == device for cells in _buffer(tmp_path / "own"))
+    teach(trained, odd_flows(5, at_s=1001, source=(10 << 24) | 66))
+    assert trained.baseline.barred == {device}
+    # Also what it taught before is gone, and it teaches no more.
+    teach(trained, flows(100, seed=3, at_s=1002, source=(10 << 24) | 66))
+    assert not any(cells[2] == device for cells in _buffer(tmp_path / "own"))
 
 
 def test_a_quarantined_source_teaches_nothing_from_before_or_now(tmp_path: Path) -> None:
