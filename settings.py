@@ -125,10 +125,16 @@ class Settings:
             page=False,
         ),
     ] = "data"
-    HOME_MODEL_PATH: Annotated[str, a_path("The shipped home model.")] = "ml/models/home/"
-    INDUSTRIAL_MODEL_PATH: Annotated[str, a_path("The shipped industrial model.")] = (
-        "ml/models/industrial/"
-    )
+    HOME_MODEL_PATH: Annotated[
+        str,
+        a_path(
+            "The home model. One trained again with feedback, in `models/home` of DATA_DIR, "
+            "serves instead of the shipped one."
+        ),
+    ] = "ml/models/home/"
+    INDUSTRIAL_MODEL_PATH: Annotated[
+        str, a_path("The industrial model; as the home model, from `models/industrial`.")
+    ] = "ml/models/industrial/"
     LIVE_MODEL_PATH: Annotated[str, a_path("The model learned from this network.")] = (
         "ml/models/live/"
     )
@@ -254,6 +260,11 @@ def load_settings(
     if "DATA_DIR" in values:
         values.setdefault("LIVE_MODEL_PATH", str(data_dir / "models" / "live"))
         values.setdefault("log_file", str(data_dir / "host_logs.json"))
+    for name in ("home", "industrial"):
+        # Where one was trained again with feedback, it serves instead of the shipped one.
+        retrained = data_dir / "models" / name
+        if (retrained / "manifest.json").is_file():
+            values.setdefault(f"{name.upper()}_MODEL_PATH", str(retrained))
     kwargs: dict[str, Any] = dict(values)
     return Settings(**kwargs, origins=MappingProxyType(origins), notices=notices)
 

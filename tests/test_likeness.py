@@ -39,7 +39,7 @@ def model() -> Model:
 
 
 def suppression(**changed: Any) -> dict[str, Any]:
-    told = {"subpattern": "ANOMALY", "protocol": "IP", "limit": None, "centres": []}
+    told: dict[str, Any] = {"subpattern": "ANOMALY", "protocol": "IP", "limit": None, "centres": []}
     return {**told, **changed}
 
 

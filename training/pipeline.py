@@ -32,6 +32,7 @@ from training.datasets import (
     read_elsewhere,
     read_normal,
 )
+from training.feedback import GROUP, Feedback
 from training.figures import figures
 from training.live import train_live
 from training.splits import MOST_OF_ONE, capped, held_out
@@ -83,8 +84,11 @@ def forest(name: str, work: Path) -> None:
     log.info("Step 3: %d trees grown.", len(estimator.estimators_))
 
 
-def finish(name: str, data: Path, work: Path, out: Path) -> Model:
-    """Step 4: the line from the flows never fitted, the figures, and the model's files in `out`."""
+def finish(name: str, data: Path, work: Path, out: Path, feedback: Feedback | None = None) -> Model:
+    """Step 4: the line from the flows never fitted, the figures, and the model's files in `out`.
+
+    feedback: what people judged, whose false positives are in the table already.
+    """
     normal, held_out = _parts(name, work)
     fitted = assemble(
         name,
@@ -105,6 +109,8 @@ def finish(name: str, data: Path, work: Path, out: Path) -> Model:
         **json.loads(_loaded(work, "sources.json", Path.read_text)),
     }
     frame = _frame(name, work)
+    # Figures are of the data that anyone can get; what was confirmed here is told beside them.
+    frame = frame[frame["group"] != GROUP]
     labels = np.full(len(frame), "normal")
     flows = Flows(
         frame[list(FEATURES_OF[name])].to_numpy(np.float64),
@@ -114,6 +120,8 @@ def finish(name: str, data: Path, work: Path, out: Path) -> Model:
     )
     elsewhere = read_elsewhere(data) if name == "reduced" else None
     measured = figures(name, flows, read_attacks(name, data), elsewhere)
+    if feedback is not None:
+        measured["feedback"] = feedback.measured(fitted.model)
     model = save(fitted, out, weight=WEIGHTS[name], training=training, figures=measured)
     scaled = io.BytesIO()
     np.save(scaled, _loaded(work, _scaled_name(name), np.load).astype(np.float32))
@@ -123,12 +131,18 @@ def finish(name: str, data: Path, work: Path, out: Path) -> Model:
     return model
 
 
-def train(name: str, data: Path | None = None, out: Path | None = None) -> Model:
+def train(
+    name: str,
+    data: Path | None = None,
+    out: Path | None = None,
+    feedback: Feedback | None = None,
+) -> Model:
     """Make a new version of a model; the model, saved in `out`.
 
     name: home, industrial, reduced or live. data: the data set's layout or a folder of captures of
     normal traffic; None means DATA, for the live model the flows it has collected. out: the
-    model's folder, by default the one in MODELS_FOLDER.
+    model's folder, by default the one in MODELS_FOLDER. feedback: false positives to fit as well
+    (not for the live model, whose buffer they have joined).
     """
     out = out or MODELS_FOLDER / name
     if name == "live":
@@ -139,9 +153,12 @@ def train(name: str, data: Path | None = None, out: Path | None = None) -> Model
     with tempfile.TemporaryDirectory(prefix="secureflux-training-") as folder:
         work = Path(folder)
         extract(name, data, work)
+        if feedback is not None:
+            table = work / _table_name(name)
+            feedback.join(table, work / "sources.json", FEATURES_OF[name])
         scale(name, work)
         forest(name, work)
-        return finish(name, data, work, out)
+        return finish(name, data, work, out, feedback)
 
 
 def _table_name(name: str) -> str:
