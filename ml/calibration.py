@@ -2,8 +2,8 @@
 
 score = log10(p), p the share of known-normal flows at least as odd (split conformal: the normal
 flows counted here were never fitted). 0 is ordinary, -2 "1 in 100 of your normal flows look this
-odd". Beyond the oddest of them p goes on by an exponential tail, so that extreme flows stay
-ordered instead of all being "rarer than everything"; `beyond` marks them.
+odd". Beyond the oddest of them p goes on by a generalized Pareto tail (Pickands 1975), so that
+extreme flows stay ordered instead of all being "rarer than everything"; `beyond` marks them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ BINS: Final = 48
 """Bars of the picture of normal scores."""
 TAIL_QUANTILE: Final = 0.98
 """The tail's slope is the mean excess over this quantile of the normal flows."""
+TAIL_SHAPE: Final = 0.5
+"""Heavy: an exponential tail let one expert alone claim "1 in 10^14" of harmless flows from a
+reference of 500, and costs nothing in detection (the same AUC and recall, measured)."""
 SMALLEST_TAIL: Final = 0.05
 """Where the oddest normal flows tie, the tail would fall off a cliff; in the unit of a model's
 oddness (orders of magnitude, summed over its experts) a tenth of what is usual."""
@@ -67,8 +70,7 @@ class Calibration:
         reference = len(self.oddness)
         as_odd = reference - np.searchsorted(self.oddness, oddness, side="left")
         score: Values = np.log10((1.0 + as_odd) / (reference + 1.0))
-        excess: Values = oddness - self.oddness[-1]
-        score -= np.maximum(excess, 0.0) / (self._tail * np.log(10.0))
+        score += self._beyond(oddness - self.oddness[-1])
         return score
 
     def score_left_out(self, oddness: Values) -> Values:
@@ -80,9 +82,14 @@ class Calibration:
         reference = len(self.oddness)
         others_as_odd = reference - 1 - np.searchsorted(self.oddness, oddness, side="left")
         score: Values = np.log10((1.0 + others_as_odd) / reference)
-        second = self.oddness[max(reference - 2, 0)]
-        score -= np.maximum(oddness - second, 0.0) / (self._tail * np.log(10.0))
+        score += self._beyond(oddness - self.oddness[max(reference - 2, 0)])
         return score
+
+    def _beyond(self, excess: Values) -> Values:
+        """(n,) oddness beyond the oddest -> (n,) what log10(p) loses there, at most 0."""
+        relative = np.maximum(excess, 0.0) / self._tail
+        lost: Values = -np.log10(1.0 + TAIL_SHAPE * relative) / TAIL_SHAPE
+        return lost
 
     def beyond(self, oddness: Values) -> NDArray[np.bool_]:
         """(n,) odder than every normal flow of the reference."""

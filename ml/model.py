@@ -54,8 +54,8 @@ class Look(NamedTuple):
     """How odd flows are to a model.
 
     raw: (n,) the forest's own score, -1..0, lower is odder. parts: (n, experts) log10 of the share
-    of held-out normal flows at least as odd to each expert. oddness: (n,) minus their sum (Fisher
-    1932, as a score: the experts depend on each other), the unit of the model's calibration.
+    of held-out normal flows at least as odd to each expert. oddness: (n,) minus their weighted sum
+    (Fisher 1932, as a score: the experts depend on each other), the calibration's unit.
     """
 
     raw: Values
@@ -68,7 +68,8 @@ class Model:
     """What is normal for one kind of network, as arrays; it judges and never changes.
 
     features: canonical names, k of them. experts: by name, the forest first, its own score stays
-    visible. references: what each expert's oddness is counted on, in the same order.
+    visible. references, weights: what each expert's oddness is counted on and what it counts, in
+    the same order.
     calibration: what that of all together is counted on, normal flows that were not fitted.
     low, high: (k,) usual range of each feature, in its own unit.
     medoids: (r, k) float64, transformed normal flows that stand for all of them.
@@ -81,6 +82,7 @@ class Model:
     transform: QuantileNormal
     experts: Mapping[str, Expert]
     references: tuple[Calibration, ...]
+    weights: Values
     calibration: Calibration | None
     low: Values
     high: Values
@@ -109,7 +111,7 @@ class Model:
         parts = np.empty((len(z), len(own)))
         for place, (reference, oddness) in enumerate(zip(self.references, own, strict=True)):
             parts[:, place] = reference.score(oddness)
-        return Look(-own[0], parts, -parts.sum(axis=1))
+        return Look(-own[0], parts, -(parts @ self.weights))
 
     def oddness(self, z: Values) -> tuple[Values, Values]:
         """(n, k) z -> (raw, oddness) of `look`."""
@@ -122,6 +124,7 @@ class Model:
             "high": self.high,
             "medoids": self.medoids.astype(np.float32),
             "reference_oddness": np.stack([one.oddness for one in self.references]),
+            "weights": self.weights,
             "reference_tails": np.array([one.smallest_tail for one in self.references]),
         }
         arrays.update(self.transform.to_arrays())
@@ -151,6 +154,7 @@ class Model:
                         arrays["reference_oddness"], arrays["reference_tails"], strict=True
                     )
                 ),
+                weights=np.asarray(arrays["weights"], np.float64),
                 calibration=Calibration.from_arrays(arrays),
                 low=arrays["low"],
                 high=arrays["high"],
@@ -168,7 +172,8 @@ class Model:
             len(model.high),
             model.medoids.shape[1],
         }
-        if len(model.references) != len(model.experts) or next(iter(model.experts)) != "forest":
+        fit_together = len(model.references) == len(model.weights) == len(model.experts)
+        if not fit_together or next(iter(model.experts)) != "forest":
             raise ModelError("The model's experts do not fit together.")
         if widths != {k}:
             raise ModelError(f"The model names {k} features but its arrays hold {sorted(widths)}.")
@@ -260,11 +265,12 @@ def assemble(
     if own:
         experts["autoencoder"] = Autoencoder.flatten(fit_autoencoder(z, seed=seed), z)
     references = []
+    weights = np.array([EXPERTS[kind].weight for kind in experts])
     oddness = np.zeros(len(counted))
-    for kind, expert in experts.items():
+    for (kind, expert), weight in zip(experts.items(), weights, strict=True):
         seen = expert.oddness(counted)
         references.append(Calibration.fit(seen, EXPERTS[kind].smallest_tail))
-        oddness -= references[-1].score_left_out(seen)
+        oddness -= weight * references[-1].score_left_out(seen)
     low, high = np.percentile(normal, USUAL, axis=0)
     model = Model(
         name=name,
@@ -273,6 +279,7 @@ def assemble(
         transform=scaler.quantiles,
         experts=experts,
         references=tuple(references),
+        weights=weights,
         calibration=None if held_out is None else Calibration.fit(oddness),
         low=low,
         high=high,

@@ -37,8 +37,10 @@ def test_beyond_the_reference_scores_go_on_in_order() -> None:
     assert (np.diff(score) < 0).all()
     assert score[0] == pytest.approx(c.oddest) == pytest.approx(np.log10(2 / 1000))
     assert score[1] == pytest.approx(np.log10(1 / 1000), abs=1e-3)
-    # Exponential oddness goes on exponentially: e-fold for each mean excess.
-    assert (score[1] - score[2]) * np.log(10) == pytest.approx(1.0, rel=0.4)
+    # One mean excess of the tail (0.4 here) beyond the oddest: (1 + 1/2) ** -2.
+    assert 10 ** (score[2] - score[1]) == pytest.approx(1.5**-2, rel=0.4)
+    # Not even far beyond does it claim what a reference of 999 can't know.
+    assert score[3] > -5.5
     assert c.beyond(odd).tolist() == [False, True, True, True]
 
 

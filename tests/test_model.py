@@ -42,7 +42,7 @@ def test_experts_add_up(fitted: Fitted) -> None:
         seen.parts.T, model.experts.values(), model.references, strict=True
     ):
         assert np.array_equal(part, reference.score(expert.oddness(z)))
-    assert np.allclose(seen.oddness, -seen.parts.sum(axis=1))
+    assert np.allclose(seen.oddness, -seen.parts @ [0.5, 1.0, 1.0])
 
 
 def test_unseen_normal_flows_stay_under_the_line_and_broken_relations_do_not(
