@@ -40,6 +40,8 @@ def suppression_scope(suppression: Mapping[str, Any]) -> str:
             "protocol": suppression["protocol"],
         }
     )
+    # A name of two words is no name from traffic.
+    named = named.replace("any-source", "any source").replace("any-target", "any target")
     parts = [named]
     if source and plain(source) not in named:
         parts.append(f"from {plain(source)}")
@@ -97,8 +99,8 @@ def wide_warnings(
 def tight_instead(suppression: Mapping[str, Any]) -> str:
     """What is done with a too wide suppression that is not confirmed."""
     if suppression.get("limit") is not None:
-        return "Unless you confirm that, no more than what was seen is hidden."
-    return "Unless you confirm that, nothing is hidden from now on."
+        return "Otherwise no more than what was seen is hidden."
+    return "Otherwise nothing is hidden from now on."
 
 
 def consequences(
@@ -126,9 +128,11 @@ def consequences(
     else:
         said.append(f"{_joins(flows, 'joins', 'join')} the Live model only if you choose to learn.")
     if suppression is not None:
-        said.append(f"For 30 days this is hidden and counted: {suppression['scope']}.")
-        if bound := _bound(suppression):
-            said.append(bound)
+        bound = _bound(suppression)
+        said.append(
+            f"For 30 days this is hidden and counted: {suppression['scope']}."
+            f"{f' {bound}' if bound else ''}"
+        )
         incidents, of_flows = hidden
         and_flows = f" and {count(of_flows, 'flow')}" if of_flows else ""
         said.append(

@@ -94,8 +94,7 @@ class Harmless:
             suppression,
             (self.hidden_incidents, self.hidden_flows),
         )
-        if wide and suppression is not None:
-            said.append(decision_words.tight_instead(suppression))
+        otherwise = decision_words.tight_instead(suppression) if wide and suppression else None
         bounds = ("until", "direction", "limit", "line", "up_to", "radius", "model")
         return {
             "verdict": self.verdict,
@@ -108,6 +107,7 @@ class Harmless:
             "bounds": {name: suppression.get(name) for name in bounds} if suppression else None,
             "attacks": [dict(one) for one in self.attacks],
             "too_wide": bool(wide),
+            "unconfirmed": otherwise,
             "warning": " ".join(warnings) or None,
             "warnings": warnings,
             "learn_default": self.learn_default,

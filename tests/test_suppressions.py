@@ -72,7 +72,7 @@ def test_the_same_again_is_hidden_and_a_much_bigger_one_is_told(room: Room) -> N
     assert preview is not None
     assert preview["bounds"]["up_to"] == 22.5
     assert preview["bounds"]["line"] == 15.0
-    assert "Anything beyond half more than what was seen is still told." in preview["sentences"]
+    assert any("Anything beyond half more" in sentence for sentence in preview["sentences"])
     room.incidents.mark_false_positive(id=room.only()["id"])
     room.incidents.add_findings([finding(value=15.0, at=60), finding(value=22.5, at=120)])
     assert room.incidents.list() == []

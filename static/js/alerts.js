@@ -3,7 +3,7 @@ import { $, $$, h, icon, kbd, plain, replace, rich, setText, severityTag } from 
 import { get, list, post } from "./api.js";
 import { spark } from "./charts.js";
 import { closeAlerts } from "./dialog.js";
-import { flowTable } from "./evidence.js";
+import { flowTable, verdictTag } from "./evidence.js";
 import { showPanel } from "./falsepositive.js";
 import { ago, count, exact, plural, score, when } from "./fmt.js";
 import { shell } from "./shell.js";
@@ -183,6 +183,7 @@ export class Alerts {
         h("span", { class: "a-first dim", title: `First seen ${exact(alert.first_time)}` }, `since ${when(alert.first_time)}`)),
       h("td", { role: "cell", class: "a-what" },
         h("a", { class: "a-title", href: `/live?tab=alerts&alert=${encodeURIComponent(alert.id)}`, tabindex: "-1" }, title),
+        verdictTag(alert.verdict),
         h("p", { title: plain(alert.why) }, rich(alert.short ?? alert.why))),
       h("td", { role: "cell", class: "a-spark p2" }, spark(alert.rate, severity)),
       h("td", { role: "cell", class: "a-count num" },
@@ -196,7 +197,7 @@ export class Alerts {
     const item = (verdict, words, key) => h("button", { type: "button", class: "menu-item", "data-do": "close", "data-verdict": verdict, "data-needs-server": true, disabled: shell.stale }, words, key && kbd(key));
     return h("details", { class: "menu" },
       h("summary", { class: "btn btn-plain btn-small btn-icon", "aria-label": `More: ${title}`, title: "More" }, icon("three-dots")),
-      h("div", { class: "menu-body" }, item("", "Close", "C"), item("expected", "Close, this was expected"), item("real", "Close, this was real")));
+      h("div", { class: "menu-body" }, item("", "Close", "C"), item("expected", "Close, this was expected"), item("real", "Close, this was a real attack")));
   }
 
   async #click(event) {

@@ -1,8 +1,8 @@
 // The investigate dialog: one incident or one flow, with its way to the neighbours and its actions.
 import { $, h, icon, kbd, mark, plain, replace, severityWord } from "./dom.js";
 import { get, post } from "./api.js";
-import { flowLeft, flowModels, incidentLeft, models, rule, wordOf } from "./evidence.js";
-import { showPanel } from "./falsepositive.js";
+import { flowLeft, flowModels, incidentLeft, models, rule, verdictTag, wordOf } from "./evidence.js";
+import { closedWords, showPanel } from "./falsepositive.js";
 import { exact, hhmmss, milliseconds, plural, span } from "./fmt.js";
 import { pushKeys } from "./keys.js";
 import { shell } from "./shell.js";
@@ -86,7 +86,7 @@ export class Investigate {
     tag.className = `sev-tag sev-${severity}`;
     replace(tag, mark(severity), severityWord(severity.toUpperCase()));
     $("#inv-title").textContent = title;
-    replace($("#inv-time"), time);
+    replace($("#inv-time"), ...[time].flat());
     const { place, total, previous, next } = this.neighbours(kind, record.id);
     $("#inv-steps").hidden = total < 2 || !place;
     $("#inv-place").textContent = `${place} of ${total}`;
@@ -103,7 +103,7 @@ export class Investigate {
 
   #showAlert(alert) {
     const severity = alert.severity.toLowerCase();
-    this.#begin("alert", alert, severity, plain(alert.title), h("span", { title: exact(alert.first_time) }, `${span(alert.first_time, alert.last_time)}, ${plural(alert.count, "alert")}`));
+    this.#begin("alert", alert, severity, plain(alert.title), [h("span", { title: exact(alert.first_time) }, `${span(alert.first_time, alert.last_time)}, ${plural(alert.count, "alert")}`), " ", verdictTag(alert.verdict)]);
     replace($("#inv-left"), incidentLeft(alert));
     const judged = alert.models?.length ? alert.models : alert.worst ? flowModels(alert.worst) : [];
     const ordered = [...judged].sort((a, b) => MODEL_ORDER.indexOf(a.name) - MODEL_ORDER.indexOf(b.name));
@@ -114,7 +114,7 @@ export class Investigate {
   #foot(alert) {
     const button = (words, key, run, primary = false) => h("button", { type: "button", class: primary ? "btn btn-primary" : "btn btn-plain", "data-needs-server": true, disabled: shell.stale, onclick: run }, words, key && kbd(key));
     const actions = alert.status === "OPEN"
-      ? [button("False positive…", "F", () => this.falsePositive()), button("Close", "C", () => this.#close())]
+      ? [button("False positive…", "F", () => this.falsePositive()), button("Expected…", null, () => this.#judge("expected")), button("Real attack", null, () => this.#close("real")), button("Close", "C", () => this.#close())]
       : [alert.undo ? button(alert.status === "FALSE_POSITIVE" ? "Undo false positive" : "Undo close", null, () => undoToken(alert.undo)) : button("Reopen", null, () => this.#reopen())];
     replace($("#inv-foot"), h("div", { class: "foot-actions" }, actions), h("span", { class: "hint foot-note" }, "Nothing here changes your network. Undo is available for 7 days."), this.#json(alert, `incident-${alert.id}`));
   }
@@ -141,12 +141,19 @@ export class Investigate {
 
   /** Opens the false positive panel; a second press puts it away. */
   async falsePositive() {
+    await this.#judge("false");
+  }
+
+  async #judge(verdict) {
     if (this.#kind !== "alert" || this.#record.status !== "OPEN" || shell.stale) return;
-    if (!this.#panel.hidden) {
+    const again = !this.#panel.hidden && this.#panel.dataset.verdict === verdict;
+    if (again) {
       this.#hidePanel();
       return;
     }
+    this.#panel.dataset.verdict = verdict;
     await showPanel(this.#panel, [this.#record.id], {
+      verdict,
       onCancel: () => this.#hidePanel(),
       onDone: (answers) => {
         this.#dialog.close();
@@ -155,10 +162,10 @@ export class Investigate {
     });
   }
 
-  async #close() {
+  async #close(verdict = null) {
     if (this.#kind !== "alert" || this.#record.status !== "OPEN" || shell.stale) return;
     const { id } = this.#record;
-    const done = await closeAlerts([id]);
+    const done = await closeAlerts([id], verdict);
     if (!done) return;
     this.#dialog.close();
     this.onChanged(done);
@@ -181,7 +188,7 @@ export async function closeAlerts(ids, verdict = null) {
   try {
     const answers = [];
     for (const id of ids) answers.push(await post(`/api/alerts/${encodeURIComponent(id)}/close`, verdict ? { verdict } : {}));
-    toast(ids.length === 1 ? "Incident closed." : `${plural(ids.length, "incident")} closed.`, { undo: undoOf(answers) });
+    toast(closedWords(ids.length, verdict, answers), { undo: undoOf(answers) });
     return answers.map((answer) => answer.alert);
   } catch (error) {
     tell(error);

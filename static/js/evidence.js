@@ -126,6 +126,11 @@ export function flowTable(records, shown = FLOWS_SHOWN, total = records.length, 
 /** LOW without anything odd is "Normal" on the page. */
 export const wordOf = (record) => (record.severity === "LOW" && record.final_decision === "ALLOW" && !record.borderline ? "Normal" : severityWord(record.severity));
 
+const VERDICTS = { false: "false positive", expected: "expected", real: "real attack" };
+
+/** What a person said of an incident; null where nobody has. */
+export const verdictTag = (verdict) => (VERDICTS[verdict] ? h("span", { class: `tag tag-${verdict}` }, VERDICTS[verdict]) : null);
+
 export function incidentLeft(alert) {
   const worst = alert.worst ?? null;
   const severity = alert.severity.toLowerCase();
