@@ -1,0 +1,1 @@
+"""How well the product judges days and networks it never saw: one module a question."""
