@@ -113,7 +113,7 @@ class Analysis:
         findings += self.windows.flows(ended)
         if findings:
             self.incidents.add_findings(findings)
-        self.judge(ended)
+        self._judge(ended)
 
     def tick(self, now_ns: int) -> None:
         """Move the clock on: time-outs, provisional verdicts, windows, incidents."""
@@ -126,10 +126,10 @@ class Analysis:
         findings += self.windows.flows(ended)
         if findings:
             self.incidents.add_findings(findings)
-        self.judge(ended)
+        self._judge(ended)
         if abs(now_ns - self._last_provisional_ns) >= PROVISIONAL_S * 1e9:
             self._last_provisional_ns = now_ns
-            self.judge(self.tracker.provisional(now_ns), final=False)
+            self._judge(self.tracker.provisional(now_ns), final=False)
         self.traffic.move_to(now_ns / 1e9)
         self.incidents.tick(now_ns / 1e9)
 
@@ -141,11 +141,10 @@ class Analysis:
         findings += self.windows.flows(ended)
         if findings:
             self.incidents.add_findings(findings)
-        self.judge(ended)
+        self._judge(ended)
         self.incidents.tick(self.last_ns / 1e9, final=True)
 
-    def judge(self, flows: FlowBatch, *, final: bool = True) -> None:
-        """Verdicts, incidents and lessons of flows that ended; `final` False: that go on."""
+    def _judge(self, flows: FlowBatch, *, final: bool = True) -> None:
         if not len(flows):
             return
         verdicts = self.predictor.judge(flows)
