@@ -23,7 +23,10 @@ __all__ = ["Autoencoder", "fit_autoencoder"]
 Values = NDArray[np.float64]
 
 HIDDEN: Final = (48, 10, 48)
-EPOCHS: Final = 60
+BATCH: Final = 200
+STEPS: Final = 600
+"""Batches learned from, however many flows there are: 60 epochs of 2,000. Twice as many fit the
+normal days closer and see less (AUC .974 and .965 on a later day)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,14 @@ def fit_autoencoder(z: Values, *, seed: int) -> Any:
     from sklearn.neural_network import MLPRegressor
 
     points = clipped(z)
+    epochs = max(1, round(STEPS / -(-len(points) // BATCH)))
     # Named: since scikit-learn 1.7 the first positional argument is the loss.
-    estimator = MLPRegressor(hidden_layer_sizes=HIDDEN, max_iter=EPOCHS, random_state=seed)
+    estimator = MLPRegressor(
+        hidden_layer_sizes=HIDDEN,
+        batch_size=min(BATCH, len(points)),
+        max_iter=epochs,
+        random_state=seed,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return estimator.fit(points, points)
