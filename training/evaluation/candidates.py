@@ -21,7 +21,18 @@ from ml.model import Model, fit
 from training.evaluation.splits import Split
 from training.evaluation.tables import Table
 
-__all__ = ["ALPHA", "OURS", "PUBLISHED", "Candidate", "Judge", "absent_peers", "candidates", "ours_fitted", "plain_autoencoder", "published_forest"]
+__all__ = [
+    "ALPHA",
+    "OURS",
+    "PUBLISHED",
+    "Candidate",
+    "Judge",
+    "absent_peers",
+    "candidates",
+    "ours_fitted",
+    "plain_autoencoder",
+    "published_forest",
+]
 
 Values = NDArray[np.float64]
 Score = Callable[[Values], Values]

@@ -94,7 +94,7 @@ class Told:
     """What a replay told: the incidents at its end, their evidence as it came in, (incident id,
     packet time), and the capture's first second."""
 
-    incidents: list[Mapping[str, Any]]
+    incidents: Sequence[Mapping[str, Any]]
     evidence: list[tuple[str, float]]
     first_s: float
 
@@ -156,7 +156,8 @@ def _captured(path: Path, row: Mapping[str, str]) -> Captured:
     named = _addresses(row["expected_incident"])
     start = re.search(r"start(?:s|ed)?(?: at)? (\d+(?:\.\d+)?) ?s", row["expected_incident"])
     begins_s = told.first_s + (float(start.group(1)) if start else 0.0) - BEFORE_S
-    hits, others = [], []
+    hits: list[str] = []
+    others: list[str] = []
     for incident in told.incidents:
         within = incident["last_time"] >= begins_s
         hit = row["kind"] == "attack" and within and (not named or _touches(incident, named))
@@ -252,9 +253,7 @@ def lab(capture: Path, labels: Path) -> tuple[list[Phase], list[str]]:
     return phases, false
 
 
-def _belongs(
-    incident: Mapping[str, Any], times: Sequence[float], row: Mapping[str, str]
-) -> bool:
+def _belongs(incident: Mapping[str, Any], times: Sequence[float], row: Mapping[str, str]) -> bool:
     """Evidence within the phase, about one of its parties."""
     start_s, end_s = float(row["start_epoch"]) - BEFORE_S, float(row["end_epoch"]) + AFTER_S
     if not any(start_s <= time_s <= end_s for time_s in times):

@@ -59,9 +59,7 @@ def unknown_devices(table: Table) -> list[Unknown]:
                 assert calibration is not None
                 limit = calibration.threshold(1.0, ALPHA)
                 calm = model.look(model.transformed(values[judged])).oddness
-                attacks = (
-                    model.look(model.transformed(odd)).oddness if len(odd) else np.empty(0)
-                )
+                attacks = model.look(model.transformed(odd)).oddness if len(odd) else np.empty(0)
                 none = float("nan")
                 told.append(
                     Unknown(

@@ -87,7 +87,7 @@ def _named(model: Model, change: str, fitted: Values, calm: Values, seed: int) -
             rows = calm.copy()
             other = rng.permutation(len(rows))
             rows[:, group] = (
-                rows[np.ix_(other, group)] if change == "swap" else (rows[:, group] * FACTOR)
+                rows[other][:, group] if change == "swap" else (rows[:, group] * FACTOR)
             )
             odd = _flagged(model, rows) & (rows != calm).any(axis=1)
             changed.append(rows[odd])

@@ -35,7 +35,10 @@ Values = NDArray[np.float64]
 Words = NDArray[np.str_]
 
 TRAIN, TEST, TEN = "nsl_KDDTrain20.txt.gz", "nsl_KDDTest+.txt.gz", "kddcup99_10_percent.gz"
-FILES: Final = ((TRAIN, TEST, "NSL-KDD Test+"), (TEN, TEN, "KDD99 10 % file (training file itself)"))
+FILES: Final = (
+    (TRAIN, TEST, "NSL-KDD Test+"),
+    (TEN, TEN, "KDD99 10 % file (training file itself)"),
+)
 """(file to fit on, file that is judged, its name)."""
 FITTED: Final = 14_000
 """Normal records fitted at most; 70 % of a file's where it has fewer than twice as many."""
@@ -113,9 +116,7 @@ def _benched(
         judged[normal[: 2 * fitted]] = False
         test = test.taken(np.flatnonzero(judged))
     encoding = _Encoding.fit(train.taken(normal[:fitted]))
-    fit_rows, line_rows = (
-        encoding.apply(train.taken(part)) for part in (normal[:fitted], counted)
-    )
+    fit_rows, line_rows = (encoding.apply(train.taken(part)) for part in (normal[:fitted], counted))
     rows, back = np.unique(encoding.apply(test), axis=0, return_inverse=True)
     attack = test.labels != "normal"
     classes = _classes(test.labels)
@@ -182,7 +183,7 @@ class _Encoding:
         for place, known in zip((0, 2), self.words, strict=True):
             own = records.words[:, place]
             columns += [(own == word)[:, None].astype(np.float64) for word in known]
-            columns.append(~np.isin(own, known)[:, None] * 1.0)
+            columns.append((~np.isin(own, known))[:, None].astype(np.float64))
         kinds, back = np.unique(records.words[:, 1], return_inverse=True)
         shares = np.array([self.services.get(str(kind), self.rarest) for kind in kinds])
         return np.concatenate([*columns, shares[back.ravel()][:, None]], axis=1)

@@ -99,9 +99,7 @@ def measure(sources: Sources) -> Measured:
         with _timed(told, "captures"):
             if sources.captures is not None:
                 told.captured = list(captures(sources.captures))
-            told.labs = [
-                (capture.name, *lab(capture, labels)) for capture, labels in sources.labs
-            ]
+            told.labs = [(capture.name, *lab(capture, labels)) for capture, labels in sources.labs]
     return told
 
 

@@ -93,7 +93,7 @@ def local_runs(table: Table, network: str) -> Runs | None:
 
 
 def _runs(network: str, splits: Sequence[Split], judged_by: Iterable[Candidate]) -> Runs:
-    runs = []
+    runs: list[Run] = []
     for split in splits:
         log.info("%s: %s, seed %d", network, split.told, split.seed)
         for candidate in judged_by:

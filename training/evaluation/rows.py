@@ -13,155 +13,16 @@ from training.evaluation.kdd import FILES
 from training.evaluation.measured import Measured
 from training.evaluation.measures import Spread, number, spread
 from training.evaluation.own_network import Run, Runs
+from training.evaluation.poisoning import CLEAN
 from training.evaluation.streams import Streamed
+from training.evaluation.targets import TARGETS, Target
 from training.evaluation.transfer import Decision
 
-__all__ = ["TARGETS", "Row", "rows"]
+__all__ = ["Row", "losses", "rows"]
 
 HOME: Final = "ours, home features"
 FOREST: Final = "ours, industrial features: forest alone"
 Bounds = tuple[float | None, float | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A row as it was set: texts of its figure, the figure that must be reached, the goal, what a
-    prototype had and the published recipe had."""
-
-    number: str
-    figure: str
-    must: str
-    goal: str
-    prototype: str
-    published: str
-
-
-TARGETS: Final = tuple(
-    Target(*cells)
-    for cells in (
-        ("1", "AUC, later unseen days", ".980", ".993", ".988–.992", ".72–.75"),
-        (
-            "2",
-            "recall at the own line for 1 %, classes capped",
-            ".76 at a real rate of at most 1.5 %",
-            ".88",
-            ".79–.80",
-            ".006",
-        ),
-        ("3", "macro recall, same", ".50", ".75", ".52–.66", ".09"),
-        ("4", "recall at exactly 5 % false alarms", ".93", ".98", ".95–.98", ".04"),
-        ("5", "home model alone on its 21 features: AUC", ".980", ".992", ".992", ".724"),
-        ("6", "forest alone, 27 features: AUC", ".94", ".97", ".953", ".754"),
-        (
-            "7",
-            "other network, 1,000 local flows: LOIC-HTTP recall at the line for 1 %",
-            ".45 at a real rate of at most 2 %",
-            ".60",
-            ".48",
-            "0",
-        ),
-        (
-            "8",
-            "accumulation per source: classes alarmed, at most 1 alarm per 1,000 harmless flows",
-            "13 of 15, median at most 15 flows",
-            "14 of 15, at most 8",
-            "14, 6–14",
-            "10",
-        ),
-        (
-            "9",
-            "false alarms at the line for 1 % after 500 local flows on a foreign network",
-            ".5–2.5 %",
-            ".7–1.5 %",
-            ".8–2.0 %",
-            "–",
-        ),
-        ("10", "AUC with 500 / 2,000 fitted flows", ".95 / .97", ".97 / .985", ".964 / .978", ".82"),
-        (
-            "11",
-            "held-out captures detected by the whole system; harmless (source, minute) alarmed",
-            "13 of 15; at most .5 %",
-            "15 of 15, at most 5 of 15 harmless captures alarmed",
-            "14 of 15; .19 %; 9 of 15",
-            "3 of 15",
-        ),
-        (
-            "11b",
-            "window lines learned on the own network: harmless units alarmed / attacks",
-            ".3 % / 34 of 40 + 14 of 15",
-            ".1 % / 36 + 15",
-            ".28 % / 35 + 14",
-            "–",
-        ),
-        (
-            "12",
-            "development captures detected; harmless ones alarmed",
-            "32 of 40; at most 10 of 43",
-            "37 of 40; at most 5 of 43",
-            "33 of 40; 8 of 43",
-            "0 of 40",
-        ),
-        (
-            "13",
-            "live baseline, 5 % and 20 % background attack: loss of AUC",
-            "at most .02",
-            "at most .01",
-            "none",
-            ".08–.17",
-        ),
-        (
-            "14",
-            "live model's false alarms at the line for 1 % after gating",
-            "at most 2.5 %",
-            "at most 1.5 %",
-            "1.1–1.9 %",
-            "5 %",
-        ),
-        (
-            "15",
-            "explanation: first name in the injected group, swap / scale",
-            ".78 / .85",
-            ".90 / .93",
-            ".84 / .89",
-            ".30 / .85",
-        ),
-        ("16", "one explanation", "at most 5 ms", "at most 1 ms", ".6 ms", "0"),
-        (
-            "17",
-            "10,000 flows through all experts of three models, batches of 500",
-            "at most 1 s",
-            "at most .3 s",
-            ".25–.3 s",
-            ".04 s",
-        ),
-        ("18", "NSL-KDD Test+: F1 at the line for 1 % / 5 %", ".76 / .88", ".82 / .92", ".80 / .90", ".73 / .81"),
-        (
-            "19",
-            "KDD99 10 % file: precision and recall at the line for 1 %",
-            ".99 / .99",
-            ".998 / .998",
-            ".998 / .998",
-            ".996 / .75",
-        ),
-        (
-            "20",
-            "real false alarms at the line for 1 %, other days of the same network",
-            ".5–2 %",
-            ".7–1.5 %",
-            ".9–1.7 %",
-            "1.1 %",
-        ),
-        (
-            "21",
-            "three models, home and industrial foreign: recall at the line for 1 % "
-            "(real rate at most 2 %), CIC18 / CIC17",
-            ".45 / .55",
-            ".65 / .75",
-            ".56 / .62",
-            ".00 / .02",
-        ),
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +51,7 @@ def rows(told: Measured) -> list[Row]:
     return [_ROWS[target.number](target, told) for target in TARGETS]
 
 
-def _row(
-    target: Target, here: str, published: str, checks: Sequence[Check], note: str = ""
-) -> Row:
+def _row(target: Target, here: str, published: str, checks: Sequence[Check], note: str = "") -> Row:
     return Row(target, here, published, _verdict(checks), note)
 
 
@@ -230,7 +89,9 @@ def _later(runs: Runs, candidate: str, figure: str) -> Spread:
     return spread([getattr(run, figure) for run in runs.of(candidate) if run.split == first])
 
 
-def _own(candidate: str, figure: str, must: float, goal: float) -> Callable[[Target, Measured], Row]:
+def _own(
+    candidate: str, figure: str, must: float, goal: float
+) -> Callable[[Target, Measured], Row]:
     """A figure of the main network: over all rotations and seeds, and of the days in order."""
 
     def row(target: Target, told: Measured) -> Row:
@@ -271,7 +132,9 @@ def _local(target: Target, told: Measured) -> Row:
 
 
 def _next(target: Target, told: Measured) -> Row:
-    return _nothing(target, "comes with accumulation and learned window lines, which are not built yet")
+    return _nothing(
+        target, "comes with accumulation and learned window lines, which are not built yet"
+    )
 
 
 def _moved(target: Target, told: Measured) -> Row:
@@ -281,9 +144,7 @@ def _moved(target: Target, told: Measured) -> Row:
     after = {pair: spread([one for one, _ in values]) for pair, values in by_pair.items()}
     before = [spread([one for _, one in values]).mean for values in by_pair.values()]
     low, high = (pick(after.values(), key=lambda seen: seen.mean) for pick in (min, max))
-    checks = [
-        Check(seen.mean, (0.005, 0.025), (0.007, 0.015)) for seen in after.values()
-    ]
+    checks = [Check(seen.mean, (0.005, 0.025), (0.007, 0.015)) for seen in after.values()]
     within = sum(_within(check.value, check.must) for check in checks)
     text = (
         f"{number(float(np.mean([seen.mean for seen in after.values()])))} on average, from "
@@ -369,11 +230,11 @@ def _captured(told: Measured) -> tuple[int, int, int, int, float]:
 def losses(streamed: Iterable[Streamed]) -> dict[tuple[str, str], Spread]:
     """(class, how it hid) -> loss of AUC against the same stream without it, over the seeds."""
     streamed = list(streamed)
-    clean = {(one.attack, one.seed): one.auc for one in streamed if one.how == "none"}
+    clean = {(one.attack, one.seed): one.outcome.auc for one in streamed if one.how == CLEAN.name}
     found: dict[tuple[str, str], list[float]] = {}
     for one in streamed:
-        if one.how != "none":
-            loss = clean[one.attack, one.seed] - one.auc
+        if one.how != CLEAN.name:
+            loss = clean[one.attack, one.seed] - one.outcome.auc
             found.setdefault((one.attack, one.how), []).append(loss)
     return {key: spread(values) for key, values in found.items()}
 
@@ -398,7 +259,7 @@ def _poisoned(target: Target, told: Measured) -> Row:
 
 
 def _gated(target: Target, told: Measured) -> Row:
-    rates = spread([one.rate for one in told.streamed])
+    rates = spread([one.outcome.fpr for one in told.streamed])
     if not rates.n:
         return _nothing(target, NO_STREAM)
     checks = [_most(rates.mean, 0.025, 0.015)]

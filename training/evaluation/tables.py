@@ -161,7 +161,8 @@ def of_frame(frame: Any) -> Table:
     return Table(
         values,
         frame["attack"].to_numpy(bool),
-        *(frame[name].to_numpy(str) for name in ("label", "day")),
+        frame["label"].to_numpy(str),
+        frame["day"].to_numpy(str),
         networks.to_numpy(str),
         frame["device"].to_numpy(str),
         frame,
