@@ -84,7 +84,11 @@ class Predictor:
         self._missing: dict[str, str] = {}
         self._foreign: dict[str, Model] = {}
         for name in _FOREIGN:
-            self._load(name, settings.path(f"{name.upper()}_MODEL_PATH"))
+            folder = settings.path(f"{name.upper()}_MODEL_PATH")
+            self._load(name, folder)
+            if name in self._missing and folder == settings.path("DATA_DIR") / "models" / name:
+                # Trained here by another version of the program: what it ships is still right.
+                self._load(name, Settings().path(f"{name.upper()}_MODEL_PATH"))
         folder = settings.path("LIVE_MODEL_PATH")
         self.baseline = Baseline(
             folder, alpha=self._alpha, weight=settings.WEIGHT_LIVE, background=background
@@ -102,6 +106,8 @@ class Predictor:
             if model.name != name:
                 raise ModelError(f"{folder} holds the {model.name} model, not the {name} model.")
             self._foreign[name] = model
+            if name in self._missing:
+                self._missing[name] += " The shipped one is used."
         except ModelError as error:
             log.warning("%s", error)
             self._missing[name] = f"The {name} model can't be used. {error}"

@@ -149,6 +149,7 @@ def plan(
             surroundings,
             tight=tight,
         )
+        suppression["verdict"] = verdict
         for other in ledger.records.values():
             if other["id"] != record["id"] and _hides(suppression, other, ledger, surroundings):
                 if other["status"] == OPEN:

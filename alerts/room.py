@@ -210,21 +210,23 @@ class Incidents:
             self._ledger.save(wall_s, everything=final)
 
     def quarantined(self) -> set[str]:
-        """Sources the live baseline must not learn from now: of open incidents, and of those that
-        a person called an attack."""
+        """Sources the live baseline must not learn from now: of open incidents, of what was
+        expected and goes on, and of what a person called an attack."""
         sources: set[str] = set()
         with self._lock:
             now_s = self._clock()
             for record in self._ledger.records.values():
                 real = record["verdict"] == "real"
                 since_s = now_s - (REAL_QUARANTINE_S if real else QUARANTINE_S)
-                open_and_grave = record["status"] == OPEN and record["severity"] != "LOW"
-                if record["last_time"] < since_s or not (real or open_and_grave):
+                goes_on = record["status"] == OPEN and record["severity"] != "LOW"
+                harmless = record["verdict"] == "expected"
+                if record["last_time"] < since_s or not (real or goes_on or harmless):
                     continue
                 if record["key_is"] == "target":
                     sources.update(record["sources"])
                 elif record["key_is"] == "source":
                     sources.add(record["src_ip"])
+            sources |= self._suppressions.expected_since(now_s - QUARANTINE_S)
         return sources
 
     def besieged(self) -> frozenset[str]:

@@ -80,6 +80,14 @@ class Suppressions:
         now_s = self._now()
         return [s for s in reversed(self._kept.values()) if s["until"] > now_s]
 
+    def expected_since(self, time_s: float) -> set[str]:
+        """Sources of what was expected and has gone on, hidden, since that packet time."""
+        return {
+            s["source"]
+            for s in self._kept.values()
+            if s.get("verdict") == "expected" and s["source"] and s["last_time"] >= time_s
+        }
+
     def get(self, suppression_id: str) -> Suppression | None:
         return self._kept.get(suppression_id)
 

@@ -14,6 +14,7 @@ from ml.model import Model
 from ml.registry import MANIFEST, REDUCED_FOLDER, load, verify
 from settings import Settings
 from store import Store
+from units import count
 
 __all__ = ["add_commands"]
 
@@ -88,8 +89,8 @@ def _train_with_feedback(
             continue
         told = model.manifest["training"]["feedback"]
         _say(
-            f"{name}: version {model.version}, with {told['flows']} flows of {told['incidents']} "
-            f"false positives, in {out}"
+            f"{name}: version {model.version}, with {count(told['flows'], 'flow')} of "
+            f"{count(told['incidents'], 'false positive')}, in {out}"
         )
     return code
 
@@ -137,7 +138,7 @@ def run_models(options: argparse.Namespace, settings: Settings) -> int:
             _say(f"✓ {name}: version {manifest['version']}, every file as its manifest says")
         else:
             joined = manifest.get("training", {}).get("feedback")
-            also = f", with {joined['flows']} flows of feedback" if joined else ""
+            also = f", with {count(joined['flows'], 'flow')} of feedback" if joined else ""
             features = len(manifest["features"])
             _say(f"{name:11} version {manifest['version']}, {features} features{also}")
     live = Baseline(settings.path("LIVE_MODEL_PATH")).status()

@@ -2,8 +2,9 @@
 
 Distance is Euclidean between clipped, transformed features. The radius around judged flows is how
 far a normal flow stands from its nearest like: wide enough for the next of the same kind, and no
-wider than normal traffic itself is spread. Measured with flows of CIC-IDS2017 (31 false alarms of
-a later day): a radius of 1 to 1.3 such gaps holds none of 5,411 attack flows, two gaps .3 %.
+wider than normal traffic itself is spread. Measured around 31 false alarms of a later day of
+CIC-IDS2017: one such gap holds less than 1 in 10,000 of all 5,411 attack flows, 1.3 gaps hold 2,
+1.7 gaps 27 in 10,000.
 """
 
 from __future__ import annotations

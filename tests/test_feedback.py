@@ -21,6 +21,7 @@ from features import LIVE, matrix
 from flow_tracker import FlowTracker
 from ml import registry, selftest
 from packets import Decoder
+from predict import Predictor
 from settings import load_settings
 from tests.frames import Frame, batch_of, talk, write_pcap
 from tests.incident_evidence import SCANNER, T0, finding, flow
@@ -101,6 +102,19 @@ def test_expected_flows_are_remembered_and_never_fitted(room: Room) -> None:
     incident_id = opened(room, flow("r-1", extreme=True))
     room.incidents.close(incident_id, "expected")
     assert kept(room) == {"r-1": ("expected", False)}
+
+
+def test_what_was_expected_teaches_nothing_while_it_goes_on(room: Room) -> None:
+    room.incidents.add_findings([finding()])
+    room.incidents.close(str(room.only()["id"]), "expected")
+    assert room.incidents.quarantined() == {SCANNER}
+    room.pass_time(2 * 3600)
+    assert room.incidents.quarantined() == set()
+    room.incidents.add_findings([finding(at=2 * 3600)])
+    assert room.incidents.list() == []
+    assert room.incidents.quarantined() == {SCANNER}
+    room.pass_time(2 * 3600)
+    assert room.incidents.quarantined() == set()
 
 
 def test_a_real_attacks_sources_teach_nothing_for_a_week(room: Room) -> None:
@@ -378,19 +392,22 @@ def command(*arguments: object, code: int) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_command_refuses_without_feedback_and_where_attacks_are_lost(
-    captures: Path, tmp_path: Path
-) -> None:
+def test_the_command_trains_or_says_why_not(captures: Path, tmp_path: Path) -> None:
     arguments = ("train", "home", "--with-feedback", "--data", captures, "--data-dir")
     said = command(*arguments, tmp_path / "empty", code=InputError.exit_code)
     assert "no false positive was marked" in said
-    folder = data_dir(
-        tmp_path / "data", *(told("false", "inc-1", row.tolist()) for row in unlike(4))
-    )
-    # Four days of small talk make no model like the shipped one.
-    said = command(*arguments, folder, code=1)
+    rows = [told("false", "inc-1", row.tolist()) for row in unlike(4)]
+    folder = data_dir(tmp_path / "data", *rows)
+    said = command(*arguments, folder, code=0)
+    assert "with 4 flows of 1 false positive, in" in said
+    assert "4 flows of feedback" in command("models", "list", "--data-dir", folder, code=0)
+    attack = next(one for one in selftest.attacks() if one.name == "exfil")
+    poison = [told("false", "inc-2", row) for row in matrix(attack.rows).tolist() * 20]
+    data_dir(folder, *rows, *({**one, "id": str(i)} for i, one in enumerate(poison)))
+    before = registry.load(folder / "models" / "home").version
+    said = command(*arguments, folder, code=ModelError.exit_code)
     assert "would no longer see" in said
-    assert not (folder / "models" / "home").exists()
+    assert registry.load(folder / "models" / "home").version == before
 
 
 def test_models_use_shipped_takes_a_retrained_one_away(shipped: Path, tmp_path: Path) -> None:
@@ -429,3 +446,16 @@ def test_retrain_sh_hands_over_to_run_py(tmp_path: Path) -> None:
     assert run("--data-dir", "d")[2:] == ["all", "--with-feedback", "--data-dir", "d"]
     assert "retrain.sh" in " ".join(run("--help"))
     assert os.access(script, os.X_OK)
+
+
+def test_a_retrained_model_that_can_not_be_read_leaves_the_shipped_one(
+    shipped: Path, tmp_path: Path
+) -> None:
+    retrained = tmp_path / "data" / "models" / "home"
+    shutil.copytree(shipped, retrained)
+    (retrained / "model.npz").write_bytes(b"torn")
+    predictor = Predictor(load_settings({"DATA_DIR": str(tmp_path / "data")}, {}))
+    (notice,) = predictor.notices
+    assert notice.endswith("The shipped one is used.")
+    assert [model.name for model in predictor.models] == ["home", "industrial"]
+    predictor.close()

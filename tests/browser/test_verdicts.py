@@ -79,7 +79,8 @@ def test_what_is_too_wide_asks_first(
     assert foretold["attacks"][0]["title"] in shown.inner_text("#inv-panel .warn")
     sure = shown.locator("#inv-panel input[type=checkbox]")
     assert not sure.is_checked()
-    assert shown.locator("#inv-panel").bounding_box()["height"] <= HEIGHTS[width] * 0.62 + 1
+    assert shown.locator("#inv-panel").bounding_box()["height"] <= HEIGHTS[width] * 0.7 + 1
+    assert shown.locator("#inv-panel button").last.is_visible()
     assert overflow_px(watched) <= 0
     assert violations(watched) == []
     for confirmed in (False, True):
