@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from batches import Rows
+from batches import ConnectionState, Rows
 
 __all__ = [
     "COLUMNS",
@@ -89,6 +89,10 @@ FEATURES: Final[tuple[Feature, ...]] = (
     Feature("Bytes per Packet", "Bytes per packet", "bytes", "live"),
     Feature("Fwd IAT CV", "Unevenness of gaps sent", "ratio", "live", log=False),
     Feature("Bwd IAT CV", "Unevenness of gaps received", "ratio", "live", log=False),
+    Feature("State S0", "Opened and never answered", "ratio", "live", log=False),
+    Feature("State REJ", "Opened and refused", "ratio", "live", log=False),
+    Feature("State RST", "Reset after it was open", "ratio", "live", log=False),
+    Feature("State UNANSWERED", "Sent without an answer", "ratio", "live", log=False),
 )
 
 COLUMNS: Final = tuple(feature.name for feature in FEATURES)
@@ -109,6 +113,13 @@ REDUCED: Final = (
 """What every record of a flow holds or lets be counted: Zeek, Argus, Suricata and NetFlow too."""
 
 _PIECE: Final = 2048
+_FAILURES: Final = (
+    ConnectionState.S0,
+    ConnectionState.REJ,
+    ConnectionState.RST,
+    ConnectionState.UNANSWERED,
+)
+"""States that are features, 1 or 0: what a connection failed by; ordinary ends gain nothing."""
 
 _PLACES: Final = {name: place for place, name in enumerate(COLUMNS)}
 
@@ -191,6 +202,8 @@ def _fill(out: NDArray[np.float64], rows: Rows) -> None:
         "RST Share": _divided(flags[:, 2], packets),
         "Bytes per Packet": _divided(payload, packets),
     }
+    for state in _FAILURES:
+        columns[f"State {state.name}"] = (rows["connection_state"] == state).astype(np.float64)
     for place, flag in enumerate(("FIN", "SYN", "RST", "PSH")):
         columns[f"{flag} Flag Count"] = flags[:, place]
     for d, way in enumerate(("Fwd", "Bwd")):

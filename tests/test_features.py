@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batches import FLOW
 from features import COLUMNS, FEATURES, HOME, INDUSTRIAL, LIVE, extras, matrix, select
-from tests.frames import ACK, FIN, PSH, SYN, Frame, at, ethernet, golden, ipv4, talk, udp
+from tests.frames import ACK, FIN, PSH, RST, SYN, Frame, at, ethernet, golden, ipv4, talk, udp
 from tests.test_flow_tracker import flows_of
 
 GOLDEN = {
@@ -179,9 +179,26 @@ def test_identities_hold_in_every_flow() -> None:
 
 
 def test_lists_of_the_models() -> None:
-    assert (len(HOME), len(INDUSTRIAL), len(LIVE)) == (21, 27, 39)
+    assert (len(HOME), len(INDUSTRIAL), len(LIVE)) == (21, 27, 43)
     assert INDUSTRIAL[:21] == HOME
     assert len(set(COLUMNS)) == len(COLUMNS) == len(FEATURES)
-    values = np.arange(39.0)[None, :]
+    values = np.arange(float(len(COLUMNS)))[None, :]
     assert select(values, ("Init Win Bwd", "Flow Duration")).tolist() == [[26.0, 0.0]]
     assert np.isfinite(matrix(flows_of([])[:0])).all()
+
+
+def test_how_a_connection_failed_is_a_feature() -> None:
+    answer = at(0, ethernet(ipv4("10.0.0.2", "10.0.0.1", 17, udp(53, 1000, 9))))
+    question = at(-90, ethernet(ipv4("10.0.0.1", "10.0.0.2", 17, udp(1000, 53, 8))))
+    syn = (0.0, "f", SYN, 0)
+    found = {
+        "S0": talk("10.0.0.1", 1000, "10.0.0.2", 80, [syn]),
+        "REJ": talk("10.0.0.1", 1000, "10.0.0.2", 80, [syn, (100.0, "b", RST | ACK, 0)]),
+        "RST": golden(),
+        "UNANSWERED": [question],
+        "": [question, answer],
+    }
+    for state, frames in found.items():
+        told = features_of(frames)
+        named = {name.removeprefix("State "): told[name] for name in COLUMNS if "State" in name}
+        assert named == {one: float(one == state) for one in ("S0", "REJ", "RST", "UNANSWERED")}
