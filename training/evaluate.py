@@ -24,7 +24,7 @@ from training.evaluation.report import markdown, pictures, write_part
 from training.evaluation.rows import Row, rows
 from training.pipeline import DATA, ROOT
 
-__all__ = ["main"]
+__all__ = ["main", "written"]
 
 DOCUMENT = ROOT / "docs" / "detection.md"
 
@@ -37,19 +37,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         told = measure(_sources(given))
         judged = rows(told)
-        text = markdown(told, judged)
         document = given.markdown
         if document is None and given.data.resolve() == DATA.resolve() and DATA.is_dir():
             document = DOCUMENT
-        if document is not None:
-            write_part(document, text, pictures(told))
-        if given.json is not None:
-            given.json.write_text(json.dumps(_document(told, judged), indent=1) + "\n")
+        text = written(told, judged, document, given.json)
     except AppError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     sys.stdout.write(text)
     return 0
+
+
+def written(
+    told: Measured, judged: Sequence[Row], document: Path | None, figures: Path | None
+) -> str:
+    """The report, written into a Markdown file and as JSON where they are named."""
+    text = markdown(told, judged)
+    if document is not None:
+        write_part(document, text, pictures(told))
+    if figures is not None:
+        figures.write_text(json.dumps(_document(told, judged), indent=1) + "\n", encoding="utf-8")
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:

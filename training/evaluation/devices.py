@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,6 @@ import numpy as np
 from features import HOME
 from ml.model import fit
 from training.evaluation.candidates import ALPHA
-from training.evaluation.splits import SEEDS
 from training.evaluation.tables import Table
 from training.evaluation.transfer import MOST_OF_ONE
 from training.figures import FOLDS, auc
@@ -32,14 +32,14 @@ class Unknown:
     recall: float
 
 
-def unknown_devices(table: Table) -> list[Unknown]:
+def unknown_devices(table: Table, seeds: Sequence[int]) -> list[Unknown]:
     """FOLDS folds of the devices of each network that has at least five: one is judged, the next
     sets the line, the others are fitted."""
     told = []
     odd = table.where(table.attack & (table.days == "")).of(HOME)
     for network in np.unique(table.networks[table.devices != ""]):
         here = table.where((table.networks == network) & ~table.attack)
-        for seed in SEEDS:
+        for seed in seeds:
             rng = np.random.default_rng(seed)
             names = rng.permutation(np.unique(here.devices))
             if len(names) < FEWEST:

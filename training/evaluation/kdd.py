@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -80,7 +80,7 @@ class _Records:
         return _Records(self.numbers[places], self.words[places], self.labels[places])
 
 
-def kdd_bench(data: Path) -> Iterator[Bench]:
+def kdd_bench(data: Path, seeds: Sequence[int] = SEEDS) -> Iterator[Bench]:
     """Every file of `data`/flows that is at hand, every model, every seed."""
     read: dict[str, _Records] = {}
     for train, test, name in FILES:
@@ -88,7 +88,7 @@ def kdd_bench(data: Path) -> Iterator[Bench]:
             continue
         for file in (train, test):
             read.setdefault(file, _records(data / "flows" / file))
-        for seed in SEEDS:
+        for seed in seeds:
             yield from _benched(read[train], read[test], name, seed, same=train == test)
 
 

@@ -32,12 +32,14 @@ log = logging.getLogger("secureflux.training")
 @dataclass(frozen=True, slots=True)
 class Sources:
     """data: the layout of the data set. captures: a folder with index.tsv; held_out: whether it is
-    another than the one the product was made with. labs: (capture, labels) of each lab."""
+    another than the one the product was made with. labs: (capture, labels) of each lab. seeds:
+    everything is done once with each; streams, which cost most, with the first two."""
 
     data: Path
     captures: Path | None
     held_out: bool
     labs: tuple[tuple[Path, Path], ...]
+    seeds: tuple[int, ...] = SEEDS
 
 
 @dataclass(slots=True)
@@ -89,13 +91,13 @@ def measure(sources: Sources) -> Measured:
         if main is not None:
             _around(told, table, main)
         with _timed(told, "moved lines"):
-            told.moved = moved(table)
+            told.moved = moved(table, sources.seeds)
         with _timed(told, "three models"):
-            told.decisions = list(three_models(table))
+            told.decisions = list(three_models(table, sources.seeds))
         with _timed(told, "unknown devices"):
-            told.devices = unknown_devices(table)
+            told.devices = unknown_devices(table, sources.seeds)
         with _timed(told, "KDD"):
-            told.benches = list(kdd_bench(sources.data))
+            told.benches = list(kdd_bench(sources.data, sources.seeds))
         with _timed(told, "captures"):
             if sources.captures is not None:
                 told.captured = list(captures(sources.captures))
@@ -106,16 +108,16 @@ def measure(sources: Sources) -> Measured:
 def _own_networks(told: Measured, table: Table) -> str | None:
     """Networks judged by their days; the main one, the corrected edition first."""
     named = [name for name in networks_of(table) if days_of(table.where(table.networks == name))]
-    by_days = [name for name in named if any(rotations(table, name, SEEDS[0]))]
+    by_days = [name for name in named if any(rotations(table, name, told.sources.seeds[0]))]
     by_days.sort(key=lambda name: ("improved" not in name, -told.flows[name]["harmless"]))
     with _timed(told, "own network"):
         for name in by_days:
-            runs = network_runs(table, name)
+            runs = network_runs(table, name, told.sources.seeds)
             if runs is not None:
                 told.own.append(runs)
     with _timed(told, "1,000 local flows"):
         for name in named:
-            runs = local_runs(table, name) if name not in by_days else None
+            runs = local_runs(table, name, told.sources.seeds) if name not in by_days else None
             if runs is not None:
                 told.local.append(runs)
     return by_days[0] if by_days else None
@@ -124,14 +126,14 @@ def _own_networks(told: Measured, table: Table) -> str | None:
 def _around(told: Measured, table: Table, main: str) -> None:
     """What is measured on the main network alone."""
     with _timed(told, "learning curve"):
-        told.learning = learning_curve(table, main)
+        told.learning = learning_curve(table, main, told.sources.seeds)
     with _timed(told, "explanations"):
-        for seed in SEEDS:
+        for seed in told.sources.seeds:
             told.named += explanations(next(rotations(table, main, seed)))
     with _timed(told, "cost"):
-        told.cost = cost(next(rotations(table, main, SEEDS[0])))
+        told.cost = cost(next(rotations(table, main, told.sources.seeds[0])))
     with _timed(told, "streams"):
-        told.streamed = list(streams(table, main))
+        told.streamed = list(streams(table, main, told.sources.seeds[:2]))
 
 
 def _counted(table: Table) -> dict[str, dict[str, int]]:

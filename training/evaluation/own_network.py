@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from training.evaluation.candidates import OURS, PUBLISHED, Candidate, candidates
 from training.evaluation.measures import Spread, by_class, recall_at, roc, spread
-from training.evaluation.splits import SEEDS, Split, days_of, local_split, rotations
+from training.evaluation.splits import Split, days_of, local_split, rotations
 from training.evaluation.tables import Table
 from training.figures import auc
 
@@ -80,15 +80,15 @@ class Runs:
         return list(dict.fromkeys(run.candidate for run in self.runs))
 
 
-def network_runs(table: Table, network: str) -> Runs | None:
+def network_runs(table: Table, network: str, seeds: Sequence[int]) -> Runs | None:
     """Every candidate on every rotation with every seed; None where the days are too few."""
-    splits = [split for seed in SEEDS for split in rotations(table, network, seed)]
+    splits = [split for seed in seeds for split in rotations(table, network, seed)]
     return _runs(network, splits, candidates()) if splits else None
 
 
-def local_runs(table: Table, network: str) -> Runs | None:
+def local_runs(table: Table, network: str, seeds: Sequence[int]) -> Runs | None:
     """Every candidate on 1,000 local flows of a network (row 7)."""
-    splits = [split for seed in SEEDS if (split := local_split(table, network, seed))]
+    splits = [split for seed in seeds if (split := local_split(table, network, seed))]
     return _runs(network, splits, candidates()) if splits else None
 
 
@@ -149,7 +149,9 @@ def curve_of(runs: Runs, candidate: str) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in zip(RATES, means, strict=True)]
 
 
-def learning_curve(table: Table, network: str) -> dict[int, dict[str, list[float]]] | None:
+def learning_curve(
+    table: Table, network: str, seeds: Sequence[int]
+) -> dict[int, dict[str, list[float]]] | None:
     """AUC by the number of fitted flows, of ours and the published recipe (row 10).
 
     The last day with attacks is judged, the flows to fit come from all others, and what sets the
@@ -163,7 +165,7 @@ def learning_curve(table: Table, network: str) -> dict[int, dict[str, list[float
         return None
     chosen = [one for one in candidates() if one.name in (OURS, PUBLISHED)]
     told: dict[int, dict[str, list[float]]] = {}
-    for seed in SEEDS:
+    for seed in seeds:
         for day in attacked[-2:]:
             others = here.on([other for other in days if other != day]).normal
             order = np.random.default_rng(seed).permutation(len(others))

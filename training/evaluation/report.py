@@ -16,7 +16,6 @@ from training.evaluation.measures import number, spread
 from training.evaluation.own_network import Runs, curve_of
 from training.evaluation.plots import bars, curves
 from training.evaluation.rows import Row, losses
-from training.evaluation.splits import SEEDS
 
 __all__ = ["BEGIN", "END", "kdd_part", "markdown", "pictures", "write_part"]
 
@@ -61,10 +60,11 @@ def _head(told: Measured) -> Iterator[str]:
     )
     yield ""
     yield (
-        f"**Splits.** By day, device, network or capture, never by row; seeds "
-        f"{', '.join(str(seed) for seed in SEEDS)}. Fitted and counted on are harmless flows only; "
-        "judged are the harmless flows and the attacks of the judged days alone, each class at "
-        "most 1,000 flows; flows of one packet are left out, rows that stand twice count once."
+        "**Splits.** By day, device, network or capture, never by row; seeds "
+        f"{', '.join(str(seed) for seed in told.sources.seeds)}. Fitted and counted on are "
+        "harmless flows only; judged are the harmless flows and the attacks of the judged days "
+        "alone, each class at most 1,000 flows; flows of one packet are left out, rows that stand "
+        "twice count once."
     )
     yield ""
     for runs in [*told.own, *told.local]:

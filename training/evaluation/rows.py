@@ -18,7 +18,7 @@ from training.evaluation.streams import Streamed
 from training.evaluation.targets import TARGETS, Target
 from training.evaluation.transfer import Decision
 
-__all__ = ["Row", "losses", "rows"]
+__all__ = ["PRODUCT", "Check", "Row", "losses", "rows", "verdict"]
 
 HOME: Final = "ours, home features"
 FOREST: Final = "ours, industrial features: forest alone"
@@ -52,14 +52,14 @@ def rows(told: Measured) -> list[Row]:
 
 
 def _row(target: Target, here: str, published: str, checks: Sequence[Check], note: str = "") -> Row:
-    return Row(target, here, published, _verdict(checks), note)
+    return Row(target, here, published, verdict(checks), note)
 
 
 def _nothing(target: Target, reason: str) -> Row:
     return Row(target, "not measured", "", "", reason)
 
 
-def _verdict(checks: Sequence[Check]) -> str:
+def verdict(checks: Sequence[Check]) -> str:
     if not checks or any(not np.isfinite(check.value) for check in checks):
         return ""
     if all(_within(check.value, check.goal) for check in checks):

@@ -8,7 +8,7 @@ than how well each sees (row 21).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,7 +20,6 @@ from ml.calibration import Calibration
 from ml.model import Fitted, Model, fit
 from training.evaluation.candidates import ALPHA, candidates, ours_fitted
 from training.evaluation.splits import (
-    SEEDS,
     Split,
     capped,
     days_of,
@@ -92,12 +91,12 @@ def networks_of(table: Table, fewest: int = FEWEST) -> list[str]:
     return sorted(kept, key=lambda name: (name in dayless, name))
 
 
-def moved(table: Table) -> list[Moved]:
+def moved(table: Table, seeds: Sequence[int]) -> list[Moved]:
     """Every network's models on every other network."""
     names = networks_of(table)
     told: list[Moved] = []
     for source in names:
-        for seed in SEEDS:
+        for seed in seeds:
             for kind, features in (("home", HOME), ("industrial", INDUSTRIAL)):
                 log.info("%s model of %s, seed %d, on other networks", kind, source, seed)
                 model = foreign(table, source, kind, features, seed)
@@ -189,7 +188,7 @@ def _share(line: Calibration, oddness: Values) -> float:
 # --- three models -------------------------------------------------------------------------------
 
 
-def three_models(table: Table) -> Iterator[Decision]:
+def three_models(table: Table, seeds: Sequence[int]) -> Iterator[Decision]:
     """On every network with days: home and industrial from other networks with days."""
     named = [name for name in networks_of(table) if days_of(table.where(table.networks == name))]
     for network in named:
@@ -198,10 +197,10 @@ def three_models(table: Table) -> Iterator[Decision]:
         others.sort(key=lambda name: name.split()[0] == network.split()[0])
         if not others:
             continue
-        splits = [split for seed in SEEDS for split in rotations(table, network, seed)]
-        splits = [split for split in splits if len(split.attacks)]
+        splits = [split for seed in seeds for split in rotations(table, network, seed)]
         if not splits:
-            splits = [split for seed in SEEDS if (split := local_split(table, network, seed))]
+            splits = [split for seed in seeds if (split := local_split(table, network, seed))]
+        splits = [split for split in splits if len(split.attacks)]
         if not splits:
             continue
         told = Decision(network, others[0], others[-1], "; ".join({s.told for s in splits}))
