@@ -40,7 +40,8 @@ def card(model: Model) -> str:
         *_experts(model),
         "",
         "Each says how odd a flow is as log10 of the share of held-out normal flows at least as "
-        "odd; the sum of these is counted on held-out normal flows again, and that is the score. "
+        f"odd; these are added up ({_weights(model)}), the sum is counted on held-out normal flows "
+        "again, and that is the score. "
         f"A flow is voted ANOMALY below {threshold['threshold']} (that is 1 in "
         f"{10 ** -threshold['threshold']:,.0f}). On another network that line means nothing: "
         + _elsewhere(model.name),
@@ -108,6 +109,13 @@ def _experts(model: Model) -> Iterator[str]:
     yield (
         f"- `mixture`: the density of {len(mixture.heights)} Gaussians with full covariances, "
         "ridge 0.1, on the same."
+    )
+
+
+def _weights(model: Model) -> str:
+    return ", ".join(
+        f"{name} times {weight:g}"
+        for name, weight in zip(model.expert_names, model.weights, strict=True)
     )
 
 
