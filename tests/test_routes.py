@@ -91,7 +91,8 @@ def test_captured_data_has_the_specified_fields_newest_first(client: FlaskClient
     for row in rows:
         assert set(row) >= SPECIFIED_FLOW_FIELDS
         assert "features" not in row
-        assert set(row["scores"]) == set(row["model_votes"]) == {"home", "industrial", "live"}
+        assert set(row["model_votes"]) == {"home", "industrial", "live"}
+        assert set(row["scores"]) == {"home", "industrial", "live", "autoencoder"}
         assert row["final_decision"] in ("ALERT", "ALLOW")
     assert [row["seq"] for row in rows] == sorted((row["seq"] for row in rows), reverse=True)
 
@@ -181,6 +182,27 @@ def test_false_positive_by_the_specifications_names_and_undo(client: FlaskClient
     assert undone.status_code == 200, undone.text
     back = {a["id"]: a for a in get(client, "/alerts_data")}[alert["id"]]
     assert back["status"] == "OPEN"
+
+
+def test_a_too_wide_suppression_is_told_and_asked_about(client: FlaskClient) -> None:
+    scan = next(a for a in get(client, "/alerts_data") if a["subpattern"] == "VERTICAL_SCAN")
+    path = f"/api/alerts/{scan['id']}"
+    preview = told(client.post(f"{path}/false_positive/preview", json={"verdict": "expected"}))
+    assert preview["too_wide"] is True
+    assert "syn_scan" in {attack["name"] for attack in preview["attacks"]}
+    assert preview["bounds"]["radius"] > 0
+    seen = scan["measure"]["value"]
+    for confirm, up_to in ((False, seen), (True, 1.5 * seen)):
+        body = {"verdict": "expected", "confirm": confirm}
+        closed = told(client.post(f"{path}/close", json=body))
+        assert closed["alert"]["verdict"] == "expected"
+        assert (closed["changed"]["warning"] is None) is confirm
+        (hiding,) = get(client, "/api/suppressions")["suppressions"]
+        assert hiding["up_to"] == pytest.approx(up_to)
+        assert "centres" not in hiding
+        assert told(client.post(f"/api/undo/{closed['undo']}"))["hits"] == 0
+    wrong = client.post(f"{path}/false_positive/preview", json={"verdict": "real"})
+    assert (wrong.status_code, told(wrong)["field"]) == (400, "verdict")
 
 
 def test_close_is_idempotent_and_reopens(client: FlaskClient) -> None:
