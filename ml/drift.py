@@ -94,24 +94,26 @@ def drift(model: Model, values: Values, times_s: Values, learned_s: float) -> Dr
     j = int(np.abs(shifts).argmax())
     if abs(shifts[j]) < LINE:
         return None
-    since = _change(place[:, j])
+    since = _change(place[:, j], float(shifts[j]))
     typical, before, now = _typical(model, j, values[:since, j], values[since:, j])
     shift = round(float(shifts[j]), 3)
     return Drift(model.features[j], float(times_s[since]), shift, typical, before, now)
 
 
-def _change(places: Values) -> int:
-    """Where a series changed its level: the extreme of the cumulative sum about its mean."""
-    sums = np.cumsum(places - places.mean())
-    return min(int(np.abs(sums).argmax()) + 1, len(places) - 1)
+def _change(places: Values, shift: float) -> int:
+    """Where a series changed its level: the extreme of the cumulative sum about its mean; 0 where
+    it had changed before its first value."""
+    at = min(int(np.abs(np.cumsum(places - places.mean())).argmax()) + 1, len(places) - 1)
+    changed_before = at < FEWEST_BEFORE or (places[:at].mean() - 0.5) / shift > 0.5
+    return 0 if changed_before else at
 
 
 def _typical(model: Model, j: int, before: Values, now: Values) -> tuple[str, float, float]:
-    if len(before) < FEWEST_BEFORE:
-        # The change came before the oldest flow kept: what the model learned stands for before.
+    if not len(before):
+        # What the model learned stands for before.
         start, end = model.transform.starts[j : j + 2]
-        knots = model.transform.xs[start:end], model.transform.zs[start:end]
-        return "median", float(np.interp(0.0, knots[1], knots[0])), float(np.median(now))
+        xs, zs = model.transform.xs[start:end], model.transform.zs[start:end]
+        return "median", float(np.interp(0.0, zs, xs)), float(np.median(now))
     medians = float(np.median(before)), float(np.median(now))
     if medians[0] == medians[1]:
         return "mean", float(before.mean()), float(now.mean())

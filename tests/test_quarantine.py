@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ml.quarantine import BARRED_FLOWS, MOST_SOURCES, Quarantine
+
+BAD = "10.0.0.66"
+
+
+def see(quarantine: Quarantine, n: int, *, alerts: int = 0, score: float = -0.3) -> None:
+    """n flows of BAD, the last `alerts` of them with ALERT."""
+    quarantine.count([BAD] * n, np.arange(n) >= n - alerts, np.full(n, score))
+
+
+def test_more_than_a_tenth_and_five_alerts_bar() -> None:
+    quarantine = Quarantine()
+    see(quarantine, 4, alerts=4)
+    assert not quarantine.barred
+    see(quarantine, 1, alerts=1)
+    assert quarantine.barred == {BAD}
+
+    quarantine = Quarantine()
+    see(quarantine, 50, alerts=5)  # a tenth, not more
+    assert not quarantine.barred
+    see(quarantine, 1, alerts=1)
+    assert quarantine.barred == {BAD}
+
+
+def test_a_long_good_past_hides_no_bad_present() -> None:
+    quarantine = Quarantine()
+    for _ in range(100):
+        see(quarantine, 100)
+    see(quarantine, 60, alerts=30)
+    assert quarantine.barred == {BAD}
+
+
+def test_it_ends_after_a_thousand_flows_and_begins_again_if_need_be() -> None:
+    quarantine = Quarantine()
+    see(quarantine, 5, alerts=5)
+    see(quarantine, BARRED_FLOWS - 1)
+    assert quarantine.barred == {BAD}
+    see(quarantine, 1)
+    assert not quarantine.barred
+    see(quarantine, 4, alerts=4)
+    assert not quarantine.barred, "what was counted before it was barred counts no more"
+    see(quarantine, 1, alerts=1)
+    assert quarantine.barred == {BAD}
+
+
+def test_flows_just_below_the_line_one_like_the_other_bar() -> None:
+    quarantine = Quarantine()
+    see(quarantine, 5, score=np.log10(0.015))
+    assert not quarantine.barred
+    see(quarantine, 4, score=np.log10(0.015))
+    assert quarantine.barred == {BAD}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_normal_sources_are_not_barred(seed: int) -> None:
+    """p of normal flows is uniform by construction; here in bursts of five alike."""
+    rng = np.random.default_rng(seed)
+    quarantine = Quarantine()
+    for _ in range(400):
+        scores = np.repeat(np.log10(rng.uniform(size=10)), 5)
+        quarantine.count([f"10.0.0.{i % 10}" for i in range(50)], scores < -2.1, scores)
+    assert not quarantine.barred
+
+
+def test_without_a_live_model_only_alerts_count() -> None:
+    quarantine = Quarantine()
+    see(quarantine, 500, score=float("nan"))
+    assert not quarantine.barred
+    see(quarantine, 60, alerts=60, score=float("nan"))
+    assert quarantine.barred == {BAD}
+
+
+def test_forged_sources_do_not_fill_the_memory() -> None:
+    quarantine = Quarantine()
+    see(quarantine, 5, alerts=5)
+    n = MOST_SOURCES + 10
+    quarantine.count([f"s{i}" for i in range(n)], np.zeros(n, bool), np.zeros(n))
+    assert len(quarantine._sources) == MOST_SOURCES
+    assert not quarantine.barred
+
+
+def test_forgetting() -> None:
+    quarantine = Quarantine()
+    see(quarantine, 5, alerts=5)
+    quarantine.clear()
+    assert not quarantine.barred
