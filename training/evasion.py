@@ -98,7 +98,10 @@ def slowed(values: Values, factor: float) -> Values:
     cut = _shortened(parts, records, kept=(np.zeros(len(values)), np.zeros(len(values))))
     for flag in ("FIN", "RST"):
         cut.flags[flag] = np.where(records > 1, 0.0, cut.flags[flag])
-    return _together(values, cut)
+    out = _together(values, cut)
+    # What goes on was not reset yet.
+    out[np.ix_(records > 1, [_PLACES["State RST"], _PLACES["State REJ"]])] = 0.0
+    return out
 
 
 def in_pieces(values: Values, pieces: int) -> Values:

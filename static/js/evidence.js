@@ -32,9 +32,12 @@ function compared({ value, low, high, ratio }) {
 }
 
 function deviationRow(deviation, severity) {
-  const { label, unit, value, low, high, feature } = deviation;
+  const { label, unit, value, low, high, ordinary, feature } = deviation;
   const level = reach(deviation, severity);
-  const usual = `usual ${range(low, high, unit)}`;
+  // Within its range a value is odd only beside the others: what flows like this one have tells more.
+  const inside = value >= low && value <= high && ordinary !== undefined;
+  const like = inside && withUnit(ordinary, unit) !== withUnit(value, unit) ? `, ${withUnit(ordinary, unit)} in flows like it` : "";
+  const usual = `usual ${range(low, high, unit)}${like}`;
   const far = compared(deviation);
   return h("div", { class: "dev" },
     h("div", { class: "dev-name" }, h("b", { title: feature }, label), h("span", null, usual)),
