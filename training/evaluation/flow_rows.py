@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from batches import FLOW, TCP, ConnectionState, EndReason, Rows
+from batches import FLOW, TCP, EndReason, Rows
 from features import COLUMNS
-from training.evaluation.tables import Table
+from training.evaluation.tables import Table, connection_states
 
 __all__ = ["flow_rows"]
 
@@ -57,36 +57,15 @@ def flow_rows(table: Table, start_ns: NDArray[np.int64]) -> Rows:
         rows[f"{side}_port"] = frame[port].fillna(0).to_numpy(np.float64)
     rows["protocol"] = frame["protocol"].fillna(TCP).to_numpy(np.float64)
     rows["ip_version"] = 4
-    _ended(rows)
-    return rows
-
-
-def _ended(rows: Rows) -> None:
-    """How each flow ended, as far as its flags tell."""
+    rows["connection_state"] = connection_states(frame)
+    # How it ended, as far as its flags tell.
     tcp = rows["protocol"] == TCP
-    answered = rows["packets"][:, 1] > 0
-    closed = tcp & (rows["flag_counts"][:, 0] > 0)
-    reset = tcp & (rows["flag_counts"][:, 2] > 0)
     rows["end_reason"] = np.select(
-        [reset, closed], [int(EndReason.RST), int(EndReason.FIN)], int(EndReason.IDLE)
+        [tcp & (rows["flag_counts"][:, 2] > 0), tcp & (rows["flag_counts"][:, 0] > 0)],
+        [int(EndReason.RST), int(EndReason.FIN)],
+        int(EndReason.IDLE),
     )
-    rows["connection_state"] = np.select(
-        [
-            tcp & ~answered,
-            reset,
-            closed,
-            tcp,
-            answered,
-        ],
-        [
-            int(ConnectionState.S0),
-            int(ConnectionState.RST),
-            int(ConnectionState.SF),
-            int(ConnectionState.EST),
-            int(ConnectionState.ANSWERED),
-        ],
-        int(ConnectionState.UNANSWERED),
-    )
+    return rows
 
 
 def _ns(microseconds: Values) -> NDArray[np.int64]:

@@ -15,10 +15,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from batches import TCP, ConnectionState
 from errors import InputError
 from features import COLUMNS, select
 
-__all__ = ["Table", "live_values", "read_tables"]
+__all__ = ["Table", "connection_states", "in_order", "live_values", "read_tables"]
 
 Values = NDArray[np.float64]
 Words = NDArray[np.str_]
@@ -187,11 +188,39 @@ def live_values(frame: Any) -> tuple[Values, tuple[str, ...]]:
     known["Bytes per Packet"] = _divided(sent + received, packets)
     for way in ("Fwd", "Bwd"):
         known[f"{way} IAT CV"] = _divided(known[f"{way} IAT Std"], known[f"{way} IAT Mean"])
+    states = connection_states(frame)
+    for state in ConnectionState:
+        known[f"State {state.name}"] = (states == state).astype(np.float64)
     values = np.zeros((len(frame), len(COLUMNS)))
     for place, name in enumerate(COLUMNS):
         if name in known:
             values[:, place] = np.nan_to_num(known[name], posinf=0.0, neginf=0.0)
     return values, tuple(name for name in COLUMNS if name not in known)
+
+
+def connection_states(frame: Any) -> NDArray[np.uint8]:
+    """(n,) ConnectionState of a table's rows, as far as counts of flags tell it: no SYN-ACK was
+    seen where every packet that came back was a RST. A protocol that is not told counts as TCP.
+    """
+    tcp = frame["protocol"].fillna(TCP).to_numpy(np.float64) == TCP
+    answered = (frame["tot_bwd_pkts"] > 0).to_numpy()
+    opened = (frame["syn_cnt"] > 0).to_numpy()
+    reset = (frame["rst_cnt"] > 0).to_numpy()
+    silent = (frame["totlen_fwd"] + frame["totlen_bwd"] == 0).to_numpy()
+    refused = silent & answered & reset & (frame["rst_cnt"] >= frame["tot_bwd_pkts"]).to_numpy()
+    cases = (
+        (~tcp & answered, ConnectionState.ANSWERED),
+        (~tcp, ConnectionState.UNANSWERED),
+        (~opened, ConnectionState.MID),
+        (silent & ~answered, ConnectionState.S0),
+        (refused, ConnectionState.REJ),
+        (reset, ConnectionState.RST),
+        ((frame["fin_cnt"] > 1).to_numpy(), ConnectionState.SF),
+    )
+    states: NDArray[np.uint8] = np.select(
+        [where for where, _ in cases], [int(state) for _, state in cases], int(ConnectionState.EST)
+    ).astype(np.uint8)
+    return states
 
 
 def _divided(numerator: Values, denominator: Values) -> Values:
