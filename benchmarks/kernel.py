@@ -15,6 +15,7 @@ from typing import Any, Final
 from benchmarks.measure import Plan, Table, answer, cpu_s, in_turn, installed, spread
 from benchmarks.peers import PEERS
 from benchmarks.synthetic import write_capture
+from features import COLUMNS
 
 __all__ = ["PACKETS_A_FLOW", "measure", "run", "tables"]
 
@@ -136,7 +137,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
 
 
 WORDS: Final = {
-    OURS: "SecureFlux, 39 features",
+    OURS: f"SecureFlux, {len(COLUMNS)} features",
     "numpy": "numpy, whole file, 27 features",
     "nfstream": "NFStream, n_meters=1, statistics",
     "dpkt": "dpkt, counts and bytes only",
