@@ -78,7 +78,7 @@ class Analysis:
             unlearn=self.predictor.forget_confirmed,
             hidden_attacks=likeness.hidden_by,
             around=likeness.around,
-            holds=likeness.holds,
+            like=likeness.like,
             logged=lambda: self.flow_log.newest(
                 limit=settings.LOG_ROWS, accept=lambda row: row["final_decision"] == "ALERT"
             ),

@@ -20,6 +20,7 @@ from alerts.scope import (
     Surroundings,
     covers,
     drawn_from,
+    in_scope,
     learnable,
     of_flow,
     of_record,
@@ -158,14 +159,7 @@ def plan(
                     hidden.append(other)
     of_flows = {flow_id for one in hidden for flow_id in one["flows"]}
     if suppression is not None and suppression["subpattern"] in FLOW_PATTERNS:
-        of_flows |= {
-            flow["id"]
-            for flow in logged()
-            if flow["time"] >= since_s
-            and flow["id"] not in of_flows
-            and flow.get("features")
-            and covers(suppression, of_flow(flow, suppression["subpattern"]), surroundings)
-        }
+        of_flows |= _hidden_in_log(suppression, logged(), since_s, surroundings)
     flows = learnable(flow for one in closes for flow in ledger.evidence(one))
     return Harmless(
         record=record,
@@ -190,6 +184,26 @@ def _hides(
     of_flows = record["subpattern"] in FLOW_PATTERNS
     flows = ledger.evidence(record["id"]) if of_flows else ()
     return covers(suppression, of_record(record, flows), surroundings)
+
+
+def _hidden_in_log(
+    suppression: Suppression,
+    logged: Iterable[FlowRecord],
+    since_s: float,
+    surroundings: Surroundings,
+) -> set[str]:
+    """Ids of the log's flows since then that it would have hidden; those of which the values are
+    not known any more do not count."""
+    found = [
+        flow
+        for flow in logged
+        if flow["time"] >= since_s
+        and flow.get("features")
+        and in_scope(suppression, of_flow(flow, suppression["subpattern"]), surroundings)
+    ]
+    # Asked at once: a busy device may have thousands.
+    alike = surroundings.like(suppression["centres"], [flow["features"] for flow in found])
+    return {flow["id"] for flow, like in zip(found, alike, strict=True) if like}
 
 
 def _farthest(flows: tuple[FlowRecord, ...]) -> dict[str, Any] | None:

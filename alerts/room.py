@@ -58,7 +58,7 @@ class Incidents:
     baseline, and take them out again by the token. describe_models: `models[]` for the flow that
     is an incident's oddest. hidden_attacks: the bundled attacks that a suppression would hide, each
     with name, title and the part that is hidden. These run without the room's lock. around,
-    holds: what to keep of judged flows, and whether flows are like them (alerts/scope.py); logged:
+    like: what to keep of judged flows, and which flows are like them (alerts/scope.py); logged:
     the ALERT flows of the log; these are quick and run under it.
     """
 
@@ -76,7 +76,7 @@ class Incidents:
         describe_models: Callable[[FlowRecord], Answers] | None = None,
         hidden_attacks: Callable[[Suppression], Answers] = lambda _: [],
         around: Callable[[Features], Answer | None] = lambda _: None,
-        holds: Callable[[Features, Features], bool] = lambda *_: False,
+        like: Callable[[Features, Features], Sequence[bool]] = lambda _, of: [False] * len(of),
         logged: Callable[[], Iterable[FlowRecord]] = tuple,
     ) -> None:
         self._lock = threading.Lock()
@@ -94,7 +94,7 @@ class Incidents:
         feedback = store.document(NAME, limit=FLOWS_KEPT, like=FEEDBACK)
         self._decisions = (suppressions, whitelist, undo, feedback)
         self._hardware = Hardware(local_networks)
-        surroundings = Surroundings(local_networks, self._hardware, around, holds)
+        surroundings = Surroundings(local_networks, self._hardware, around, like)
         self._suppressions = Suppressions(suppressions, self._outbox.add, now, surroundings)
         self._whitelist = Whitelist(whitelist, self._outbox.add)
         self._undo = UndoBook(undo, self._outbox.add, now)
@@ -301,7 +301,8 @@ class Incidents:
             return self._view(record) if record else None
 
     def detail(self, incident_id: str) -> Answer | None:
-        """One incident with its flows (newest first), its oddest flow, history and rule."""
+        """One incident with its flows (newest first), its oddest flow, history, rule, and what
+        is hidden since it was judged harmless."""
         with self._lock:
             record = self._ledger.records.get(incident_id)
             if record is None:
@@ -323,6 +324,7 @@ class Incidents:
                     "values": values,
                 },
                 "rule": record["rule_recommendation"],
+                "hiding": self._suppressions.made_by(incident_id),
             }
 
     def notices(self) -> Names:

@@ -28,6 +28,7 @@ __all__ = [
     "covers",
     "drawn_from",
     "follows",
+    "in_scope",
     "learnable",
     "of_finding",
     "of_flow",
@@ -57,13 +58,13 @@ class Surroundings:
 
     is_local: whether an address is inside. hardware: the hardware address that an inside address
     has now, "" where unknown. around: what to keep of judged flows (`centres`, `radius`,
-    `model`), None where that can't be told. holds: whether flows are all like such centres.
+    `model`), None where that can't be told. like: of each flow, whether it is like such centres.
     """
 
     is_local: Callable[[str], bool]
     hardware: Callable[[str], str]
     around: Callable[[Features], dict[str, Any] | None]
-    holds: Callable[[Features, Features], bool]
+    like: Callable[[Features, Features], Sequence[bool]]
 
     def direction(self, source: str, target: str) -> str:
         """out, in, inside or outside."""
@@ -232,11 +233,16 @@ def _named(
     }
 
 
+def in_scope(suppression: Suppression, evidence: Evidence, surroundings: Surroundings) -> bool:
+    """Whether evidence is of the suppression's pattern, device and service, however strong."""
+    return _same_pattern(suppression, evidence.subpattern) and _same_service(
+        suppression, evidence, surroundings
+    )
+
+
 def covers(suppression: Suppression, evidence: Evidence, surroundings: Surroundings) -> bool:
     """Whether evidence lies wholly within the suppression."""
-    if not _same_pattern(suppression, evidence.subpattern):
-        return False
-    if not _same_service(suppression, evidence, surroundings):
+    if not in_scope(suppression, evidence, surroundings):
         return False
     limit, centres = suppression.get("limit"), suppression.get("centres")
     if limit is not None:
@@ -245,7 +251,7 @@ def covers(suppression: Suppression, evidence: Evidence, surroundings: Surroundi
         times_line = evidence.times_line
         return times_line is not None and times_line <= limit * (1 + 1e-9)
     if centres and evidence.times_line is None:
-        return surroundings.holds(centres, evidence.features)
+        return _all_like(centres, evidence.features, surroundings)
     return True
 
 
@@ -260,7 +266,12 @@ def follows(suppression: Suppression, flow: FlowRecord, surroundings: Surroundin
         return True
     if suppression["pattern"] == "SRC_SCAN" and flow["connection_state"] in _SCAN_FAILED:
         return True
-    return surroundings.holds(centres, evidence.features)
+    return _all_like(centres, evidence.features, surroundings)
+
+
+def _all_like(centres: Features, features: Features, surroundings: Surroundings) -> bool:
+    """False where nothing is known of either."""
+    return bool(centres and features) and all(surroundings.like(centres, features))
 
 
 def _same_pattern(suppression: Suppression, subpattern: str) -> bool:

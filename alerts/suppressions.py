@@ -80,6 +80,11 @@ class Suppressions:
         now_s = self._now()
         return [s for s in reversed(self._kept.values()) if s["until"] > now_s]
 
+    def made_by(self, incident_id: str) -> dict[str, Any] | None:
+        """The one that judging this incident made, as `shown`; None where it made none."""
+        made = (s for s in self.in_force() if s["incident"] == incident_id)
+        return next((shown(suppression) for suppression in made), None)
+
     def expected_since(self, time_s: float) -> set[str]:
         """Sources of what was expected and has gone on, hidden, since that packet time."""
         return {

@@ -112,13 +112,17 @@ class Likeness:
         name = f"{model.name} {model.version}"
         return {"centres": centres, "radius": round(region.radius, 4), "model": name}
 
-    def holds(self, centres: Sequence[Sequence[float]], flows: Sequence[Sequence[float]]) -> bool:
-        """Whether all of `flows` are like one of `centres`; False where that can't be told."""
-        values = _whole(flows)
+    def like(
+        self, centres: Sequence[Sequence[float]], flows: Sequence[Sequence[float]]
+    ) -> list[bool]:
+        """Of each flow, whether it is like one of `centres`; False where that can't be told."""
+        alike = np.zeros(len(flows), bool)
+        whole = np.array([_is_whole(row) for row in flows], bool)
         model = next(iter(self._models()), None)
-        if model is None or not len(centres) or not len(values) or len(values) < len(flows):
-            return False
-        return bool(self._region(model, centres).holds(self._space(model, values)).all())
+        if model is not None and len(_whole(centres)) and whole.any():
+            z = self._space(model, _whole(flows))
+            alike[whole] = self._region(model, centres).holds(z)
+        return [bool(one) for one in alike]
 
     def hidden_by(self, suppression: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The bundled attacks that a suppression would hide, were its device to run them.
@@ -205,8 +209,12 @@ class Likeness:
 
 def _whole(flows: Sequence[Sequence[float]]) -> Values:
     """(n, len(LIVE)) of those that have all their values."""
-    whole = [row for row in flows if len(row) == len(LIVE) and np.isfinite(row).all()]
+    whole = [row for row in flows if _is_whole(row)]
     return np.array(whole, np.float64).reshape(-1, len(LIVE))
+
+
+def _is_whole(row: Sequence[float]) -> bool:
+    return len(row) == len(LIVE) and bool(np.isfinite(row).all())
 
 
 def _apart(z: Values) -> NDArray[np.intp]:

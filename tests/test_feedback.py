@@ -328,18 +328,25 @@ def test_confirmed_flows_join_the_fit_and_are_told(
     assert again.version == "3"
 
 
+def seen_best(folder: Path) -> selftest.Attack:
+    """The attack of some flows that the model of a folder objects to most."""
+    model = registry.load(folder)
+    assert model.calibration is not None
+    line = model.calibration.threshold(1.0, 0.01)
+    shares = {}
+    for attack in selftest.attacks():
+        z = model.transformed(matrix(attack.rows)[:, model.columns])
+        odd = model.calibration.score(model.oddness(z)[1]) < line
+        shares[attack.name] = float(odd.mean()) if len(attack) >= 10 else 0.0
+    best = max(shares, key=lambda name: shares[name])
+    assert shares[best] >= 0.9
+    return next(one for one in selftest.attacks() if one.name == best)
+
+
 def test_a_version_that_would_lose_an_attack_does_not_serve(
     captures: Path, shipped: Path, tmp_path: Path
 ) -> None:
-    model = registry.load(shipped)
-    line = model.calibration.threshold(1.0, 0.01)  # type: ignore[union-attr]
-
-    def seen(attack: selftest.Attack) -> float:
-        z = model.transformed(matrix(attack.rows)[:, model.columns])
-        score = model.calibration.score(model.oddness(z)[1])  # type: ignore[union-attr]
-        return float((score < line).mean())
-
-    attack = next(one for one in selftest.attacks() if len(one) >= 10 and seen(one) == 1.0)
+    attack = seen_best(shipped)
     poison = np.tile(matrix(attack.rows), (3, 1))
     out = tmp_path / "models" / "home"
     with pytest.raises(ModelError, match="would no longer see"):
@@ -401,7 +408,7 @@ def test_the_command_trains_or_says_why_not(captures: Path, tmp_path: Path) -> N
     said = command(*arguments, folder, code=0)
     assert "with 4 flows of 1 false positive, in" in said
     assert "4 flows of feedback" in command("models", "list", "--data-dir", folder, code=0)
-    attack = next(one for one in selftest.attacks() if one.name == "exfil")
+    attack = seen_best(ROOT / "ml" / "models" / "home")
     poison = [told("false", "inc-2", row) for row in matrix(attack.rows).tolist() * 20]
     data_dir(folder, *rows, *({**one, "id": str(i)} for i, one in enumerate(poison)))
     before = registry.load(folder / "models" / "home").version

@@ -50,22 +50,20 @@ def test_a_region_holds_its_own_flows_and_their_likes_alone(model: Model) -> Non
     assert region is not None
     assert region["model"] == "live 1"
     centres = region["centres"]
-    assert likeness.holds(centres, row.tolist())
-    assert likeness.holds(centres, (row * 1.001).tolist())
-    assert not likeness.holds(centres, (row * 50.0).tolist())
-    assert not likeness.holds(centres, [*row.tolist(), (row[0] * 50.0).tolist()])
+    asked = [row[0], row[0] * 1.001, row[0] * 50.0]
+    assert likeness.like(centres, [one.tolist() for one in asked]) == [True, True, False]
 
 
 def test_flows_without_their_values_are_like_nothing(model: Model) -> None:
     likeness = Likeness(lambda: [model])
     assert likeness.around([[], [1.0, 2.0]]) is None
     centres = flows(1).tolist()
-    assert not likeness.holds(centres, [])
-    assert not likeness.holds(centres, [[1.0]])
-    assert not likeness.holds(centres, [[float("nan")] * len(LIVE)])
-    assert not likeness.holds([], centres)
+    assert likeness.like(centres, []) == []
+    odd = [[1.0], [float("nan")] * len(LIVE)]
+    assert likeness.like(centres, [*odd, *centres, []]) == [False, False, True, False]
+    assert likeness.like([], centres) == likeness.like(odd, centres) == [False]
     assert Likeness(list).around(centres) is None
-    assert not Likeness(list).holds(centres, centres)
+    assert Likeness(list).like(centres, centres) == [False]
 
 
 def test_few_centres_stand_for_many_flows(model: Model) -> None:
@@ -85,7 +83,7 @@ def test_a_retraining_takes_the_region_along(model: Model) -> None:
     region = likeness.around(row)
     assert region is not None
     serving[0] = fitted("2", seed=4)
-    assert likeness.holds(region["centres"], row)
+    assert likeness.like(region["centres"], row) == [True]
     again = likeness.around(row)
     assert again is not None
     assert again["model"] == "live 2"

@@ -42,7 +42,7 @@ def room(tmp_path: Path, model: Model) -> Iterator[Room]:
     opened = Room(
         tmp_path / "data",
         around=likeness.around,
-        holds=likeness.holds,
+        like=likeness.like,
         hidden_attacks=likeness.hidden_by,
     )
     yield opened
@@ -253,7 +253,7 @@ def test_a_region_that_holds_an_attack_hides_nothing_unconfirmed(
     room = Room(
         tmp_path / "data",
         around=likeness.around,
-        holds=likeness.holds,
+        like=likeness.like,
         hidden_attacks=lambda suppression: [attack] if suppression["centres"] else [],
     )
     answer = judged(room, odd("r-1"))
