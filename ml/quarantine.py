@@ -9,6 +9,9 @@ next 1,000 flows:
   p by the live model). Passwords guessed over FTP are flows of p .01 to .02 one like the other:
   none of them alerts, ten of them in a row are no accident.
 
+Where more than half of the sources are odd, the model is wrong here and not they (a device moved to
+another network, a model brought from one): then nobody is barred.
+
 Only models whose scores are counted on this network's flows may be asked: one from elsewhere was
 measured to bar three quarters of the normal flows.
 """
@@ -37,6 +40,8 @@ instead of .99, FTP-Patator)."""
 BARRED_FLOWS: Final = 1000
 MEMORY: Final = 200
 """Flows after which a source's counts are halved, so that a long good past hides no bad present."""
+FEWEST_WRONG: Final = 3
+"""Barred sources from which on they may be too many."""
 MOST_SOURCES: Final = 8192
 """A flood from forged sources must not fill the memory: the one seen longest ago is forgotten."""
 
@@ -60,6 +65,7 @@ class Quarantine:
 
     def __init__(self) -> None:
         self._sources: OrderedDict[str, _Source] = OrderedDict()
+        self._odd: frozenset[str] = frozenset()
         self._barred: frozenset[str] = frozenset()
 
     @property
@@ -74,7 +80,7 @@ class Quarantine:
     ) -> None:
         """The n initiators' addresses of ended flows, (n,) which of these flows alert, and (n,)
         log10 p by the live model, NaN while there is none."""
-        barred = set(self._barred)
+        barred = set(self._odd)
         odd = np.minimum(-np.log(10.0) * scores, MOST_A_FLOW) - SLACK
         steps = np.where(np.isnan(odd), 0.0, odd)
         for source, alert, step in zip(sources, alerts.tolist(), steps.tolist(), strict=True):
@@ -85,8 +91,12 @@ class Quarantine:
         while len(self._sources) > MOST_SOURCES:
             forgotten, _ = self._sources.popitem(last=False)
             barred.discard(forgotten)
-        if barred != self._barred:
-            self._barred = frozenset(barred)
+        if barred != self._odd:
+            self._odd = frozenset(barred)
+        known = len(barred) >= FEWEST_WRONG and sum(
+            one.left > 0 or one.flows >= FEWEST_ALERTS for one in self._sources.values()
+        )
+        self._barred = frozenset() if 2 * len(barred) > known > 0 else self._odd
 
     def _bars(self, source: str, alert: bool, step: float) -> bool:
         """Whether the source is barred after this flow."""
@@ -112,4 +122,5 @@ class Quarantine:
 
     def clear(self) -> None:
         self._sources.clear()
+        self._odd = frozenset()
         self._barred = frozenset()

@@ -84,6 +84,20 @@ def test_forged_sources_do_not_fill_the_memory() -> None:
     assert not quarantine.barred
 
 
+def test_where_most_sources_are_odd_the_model_is_wrong() -> None:
+    def see_all(odd: int, calm: int) -> frozenset[str]:
+        quarantine = Quarantine()
+        for i in range(odd):
+            quarantine.count([f"odd{i}"] * 6, np.ones(6, bool), np.full(6, -3.0))
+        for i in range(calm):
+            quarantine.count([f"calm{i}"] * 6, np.zeros(6, bool), np.full(6, -0.3))
+        return quarantine.barred
+
+    assert see_all(4, 3) == frozenset()
+    assert len(see_all(4, 4)) == 4
+    assert len(see_all(2, 0)) == 2, "two are too few to say so"
+
+
 def test_forgetting() -> None:
     quarantine = Quarantine()
     see(quarantine, 5, alerts=5)

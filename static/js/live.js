@@ -8,6 +8,7 @@ import { pushKeys } from "./keys.js";
 import { LOG_FILTERS, Logs, showChips } from "./logs.js";
 import { captureHead, fillCaptureMenu, firstData, interfaceName, lostPackets, setTitle, shell, startShell } from "./shell.js";
 import { onUndone, tell, toast } from "./toast.js";
+import { showTrainings } from "./trainings.js";
 
 const TYPING_MS = 150;
 const STATUSES = ["OPEN", "CLOSED", "FALSE_POSITIVE"];
@@ -232,6 +233,7 @@ function showCaptureState({ capture, open }) {
 function showLive(status) {
   showStrip(status);
   showModels(status);
+  showTrainings(status.baseline);
   showCaptureState(status);
 }
 
