@@ -26,8 +26,8 @@ Values = NDArray[np.float64]
 
 TOP: Final = 5
 """Deviations told of one flow at most."""
-TRIED: Final = 16
-"""Features scored again, those farthest from the partner; what equals the partner's can't count."""
+TRIED: Final = 8
+"""Features scored again, those farthest from the partner; 16 name the same."""
 NEAR: Final = 1.5
 """Standard deviations of normal flows from which on a feature counts as different."""
 SMALLEST_SHARE: Final = 0.03
