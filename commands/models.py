@@ -41,34 +41,36 @@ def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         "version",
         nargs="?",
         metavar="VERSION",
-        help="of the live model; or `shipped`: the home and industrial models as they came",
+        help="of the live model; or `shipped`: all others as they came with the program",
     )
     models.set_defaults(run=run_models)
 
 
 def run_train(options: argparse.Namespace, settings: Settings) -> int:
-    static = (*_SHIPPED, "reduced") if options.model == "all" else (options.model,)
-    code = 0
-    if options.model != "live":
-        if options.with_feedback:
-            code = _train_with_feedback(static, options, settings)
-        else:
-            for name in static:
-                _told(name, _train(name, options.data, _folder(name, settings)))
+    static = _SHIPPED if options.model == "all" else (options.model,)
+    refusal: AppError | None = None
+    trained = 0
+    if options.model != "live" and options.with_feedback:
+        trained, refusal = _train_with_feedback(static, options, settings)
+    elif options.model != "live":
+        for name in static:
+            _told(name, _train(name, options.data, _folder(name, settings)))
+            trained += 1
     if options.model in ("live", "all"):
         # What people confirmed has joined the live model's buffer already.
-        return _train_live(options, settings) or code
-    return code
+        trained += _train_live(options, settings)
+    return refusal.exit_code if refusal and not trained else 0
 
 
 def _train_with_feedback(
     names: tuple[str, ...], options: argparse.Namespace, settings: Settings
-) -> int:
-    """Each model that can be; where several are asked for, one that can't does not end it."""
+) -> tuple[int, AppError | None]:
+    """Each model that can be, where several are asked for; how many, and why the first was not."""
     from training.feedback import read
     from training.retraining import retrain
 
-    code = 0
+    trained = 0
+    refusal = None
     data_dir = settings.path("DATA_DIR")
     for name in names:
         out = data_dir / "models" / name
@@ -85,14 +87,15 @@ def _train_with_feedback(
             if len(names) == 1:
                 raise
             _say(f"{name}: {error}")
-            code = code or error.exit_code
+            refusal = refusal or error
             continue
+        trained += 1
         told = model.manifest["training"]["feedback"]
         _say(
             f"{name}: version {model.version}, with {count(told['flows'], 'flow')} of "
             f"{count(told['incidents'], 'false positive')}, in {out}"
         )
-    return code
+    return trained, refusal
 
 
 def _folder(name: str, settings: Settings) -> Path:
@@ -108,8 +111,11 @@ def _train(name: str, data: Path | None, out: Path) -> Model:
     return train(name, data, out)
 
 
-def _train_live(options: argparse.Namespace, settings: Settings) -> int:
-    """On captures of this network, or on the flows collected; nothing may run meanwhile."""
+def _train_live(options: argparse.Namespace, settings: Settings) -> bool:
+    """On captures of this network, or on the flows collected; nothing may run meanwhile.
+
+    Whether there is a new version; where all models are asked for, that there is none is told.
+    """
     store = Store(settings.path("DATA_DIR"))
     try:
         data = options.data if options.model == "live" else None
@@ -118,9 +124,10 @@ def _train_live(options: argparse.Namespace, settings: Settings) -> int:
         if options.model == "live":
             raise
         _say(f"live: {error}")
+        return False
     finally:
         store.close()
-    return 0
+    return True
 
 
 def _told(name: str, model: Model) -> None:
@@ -168,7 +175,7 @@ def _use(version: str | None, settings: Settings) -> int:
 
 def _use_shipped(settings: Settings) -> int:
     """Versions trained with feedback go; the next start loads what came with the program."""
-    for name in (*_SHIPPED, "reduced"):
+    for name in _SHIPPED:
         folder = settings.path("DATA_DIR") / "models" / name
         if (folder / MANIFEST).is_file():
             shutil.rmtree(folder)

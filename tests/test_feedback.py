@@ -417,6 +417,13 @@ def test_the_command_trains_or_says_why_not(captures: Path, tmp_path: Path) -> N
     assert registry.load(folder / "models" / "home").version == before
 
 
+def test_all_models_each_say_why_they_were_not_trained(captures: Path, tmp_path: Path) -> None:
+    arguments = ("train", "all", "--with-feedback", "--data", captures, "--data-dir", tmp_path)
+    said = command(*arguments, code=InputError.exit_code).splitlines()
+    assert [line.partition(":")[0] for line in said] == ["home", "industrial", "reduced", "live"]
+    assert "0 of 500" in said[-1]
+
+
 def test_models_use_shipped_takes_a_retrained_one_away(shipped: Path, tmp_path: Path) -> None:
     retrained = tmp_path / "data" / "models" / "home"
     shutil.copytree(shipped, retrained)

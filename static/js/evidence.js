@@ -1,7 +1,7 @@
 // The parts of the investigate dialog: why, what is different, the flow, the models, the rule.
 import { h, icon, mark, plain, replace, rich, severityTag, severityWord } from "./dom.js";
 import { devBar, history, scoreStrip } from "./charts.js";
-import { bytes, count, duration, hhmmss, milliseconds, number, plural, range, rarity, raritySentence, score, withUnit } from "./fmt.js";
+import { bytes, count, duration, exact, hhmmss, milliseconds, number, plural, range, rarity, raritySentence, score, withUnit } from "./fmt.js";
 
 const LEVELS = ["low", "medium", "high", "critical"];
 const MAX_DEVIATIONS = 5;
@@ -134,6 +134,9 @@ const VERDICTS = { false: "false positive", expected: "expected", real: "real at
 /** What a person said of an incident; null where nobody has. */
 export const verdictTag = (verdict) => (VERDICTS[verdict] ? h("span", { class: `tag tag-${verdict}` }, VERDICTS[verdict]) : null);
 
+/** What judging an incident harmless keeps quiet, and how much that was until now. */
+const hidingWords = ({ scope, hits, until }) => `${plain(scope)}: ${hits ? plural(hits, "alert") : "nothing yet"}. It is told again from ${exact(until)}.`;
+
 export function incidentLeft(alert) {
   const worst = alert.worst ?? null;
   const severity = alert.severity.toLowerCase();
@@ -147,6 +150,7 @@ export function incidentLeft(alert) {
       h("section", null, h("h3", null, alert.count > 1 ? "Flows" : "Flow"), incidentFacts(alert, worst)),
       alert.history?.values?.length ? h("section", null, h("h3", null, plain(alert.history.label)), history(alert.history)) : null),
     few ? h("section", null, h("h3", null, "Newest flows"), flowTable(alert.flow_records, FLOWS_SHOWN, alert.count)) : null,
+    alert.hiding ? h("section", null, h("h3", null, "Hidden since then"), h("p", { class: "hint" }, hidingWords(alert.hiding))) : null,
     notes.length ? h("section", null, h("h3", null, "Notes"), h("ul", { class: "plain-list" }, notes.map((note) => h("li", null, note)))) : null,
   ].filter(Boolean);
 }

@@ -49,6 +49,9 @@ def test_expected_shows_what_it_does_and_hides_its_like(server: Server, page: Wa
     assert hiding["incident"] == alert
     shown.click("[data-status=CLOSED]")
     shown.wait_for_selector(f"tr[data-id='{alert}'] .tag-expected")
+    shown.locator(f"tr[data-id='{alert}'] [data-do=investigate]").click()
+    shown.wait_for_selector("#inv-left >> text=Hidden since then")
+    assert "nothing yet" in shown.inner_text("#inv-left")
     taken_back(server, alert)
     assert server.ask("/api/suppressions")["suppressions"] == []
     assert page.messages == []
