@@ -37,7 +37,7 @@ class Feature:
     """One feature of a flow.
 
     name: the canonical name in files, models and JSON; label: the words on a page.
-    unit: us, bytes, packets, bytes/s, packets/s, count, ratio ("" where the number has none).
+    unit: us, bytes, packets, bytes/s, packets/s, count, ratio, or "yes or no" (1 or 0).
     log: whether its values span decades, so that a picture wants a logarithmic axis.
     group: the first model whose list holds it: home, industrial or live.
     """
@@ -89,10 +89,10 @@ FEATURES: Final[tuple[Feature, ...]] = (
     Feature("Bytes per Packet", "Bytes per packet", "bytes", "live"),
     Feature("Fwd IAT CV", "Unevenness of gaps sent", "ratio", "live", log=False),
     Feature("Bwd IAT CV", "Unevenness of gaps received", "ratio", "live", log=False),
-    Feature("State S0", "Opened and never answered", "ratio", "live", log=False),
-    Feature("State REJ", "Opened and refused", "ratio", "live", log=False),
-    Feature("State RST", "Reset after it was open", "ratio", "live", log=False),
-    Feature("State UNANSWERED", "Sent without an answer", "ratio", "live", log=False),
+    Feature("State S0", "Opened and never answered", "yes or no", "live", log=False),
+    Feature("State REJ", "Opened and refused", "yes or no", "live", log=False),
+    Feature("State RST", "Reset after it was open", "yes or no", "live", log=False),
+    Feature("State UNANSWERED", "Sent without an answer", "yes or no", "live", log=False),
 )
 
 COLUMNS: Final = tuple(feature.name for feature in FEATURES)

@@ -77,6 +77,8 @@ def amount(value: float, unit: str) -> str:
         return f"{size(value)}/s"
     if unit == "bit/s":
         return _scaled(value, ("bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"))
+    if unit == "yes or no":
+        return "yes" if value >= 0.5 else "no"
     if unit in ("", "count", "ratio"):
         return number(value)
     if unit == "packets" and value == 1:

@@ -125,6 +125,8 @@ def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> Non
         (40, "packets/s", "40 packets/s"),
         (3, "count", "3"),
         (0.25, "ratio", "0.25"),
+        (1.0, "yes or no", "yes"),
+        (0.0, "yes or no", "no"),
     ],
 )
 def test_amounts_follow_their_unit(value: float, unit: str, text: str) -> None:

@@ -48,6 +48,7 @@ export function withUnit(value, unit) {
     case "bytes/s": return scaled(value, SI("B/s"));
     case "packets/s": return `${number(value)} packets/s`;
     case "packets": return `${number(value)} ${value === 1 ? "packet" : "packets"}`;
+    case "yes or no": return value >= 0.5 ? "yes" : "no";
     case "count": case "ratio": case "": case null: case undefined: return number(value);
     default: return `${number(value)} ${value === 1 ? unit.replace(/s$/, "") : unit}`;
   }
@@ -55,6 +56,7 @@ export function withUnit(value, unit) {
 
 /** "40 kB – 14 MB", the unit once where both share it: "0.2 – 40 ms". */
 export function range(low, high, unit) {
+  if (unit === "yes or no") return low === high ? withUnit(low, unit) : "no or yes";
   if (low === 0) return `0 – ${withUnit(high, unit)}`;
   const [a, b] = [withUnit(low, unit), withUnit(high, unit)];
   const [ua, ub] = [a.split(" ").slice(1).join(" "), b.split(" ").slice(1).join(" ")];
