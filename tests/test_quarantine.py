@@ -52,7 +52,7 @@ def test_flows_just_below_the_line_one_like_the_other_bar() -> None:
     quarantine = Quarantine()
     see(quarantine, 5, score=np.log10(0.015))
     assert not quarantine.barred
-    see(quarantine, 4, score=np.log10(0.015))
+    see(quarantine, 6, score=np.log10(0.015))
     assert quarantine.barred == {BAD}
 
 
