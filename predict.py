@@ -52,9 +52,9 @@ Values = NDArray[np.float64]
 WEIGHT_WITHOUT_LIVE: Final = 0.5
 PIECE: Final = 4096
 EXPLAINED: Final = 4
-"""Alerts of a batch explained by ablation, the oddest first; 0.5 ms each."""
+"""Alerts of a batch explained by ablation, the oddest first; 1 ms each."""
 GLANCED: Final = 64
-"""Alerts of a batch after those, explained by distance alone: 7 ms for all."""
+"""Alerts of a batch after those, explained by distance alone: 5 ms for all."""
 LEARNED_PER_SECOND: Final = 500
 """Flows of one second of packet time that may be learned from; a flood says one thing often."""
 SAVE_RATE_S: Final = 3600.0
