@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from errors import ModelError
 from features import matrix
 from ml.model import Model
-from ml.selftest import Attack, attacks
+from ml.selftest import attacks
 
 __all__ = ["Comparison", "canary", "compare"]
 
@@ -100,12 +100,13 @@ def compare(
     network is no surprise. before: what was told of the trainings before, oldest first.
     """
     line = _line(candidate, weight, alpha)
-    seen = canary(candidate, line)
+    attacked = canary(candidate)
+    seen = _beyond(attacked, line)
     over = _scores(candidate, held_out) < line
     if serving is None:
         return Comparison(seen, _rate(over), None, None, None, (), None)
     common = max(line, _line(serving, weight, alpha))
-    lost = _lost(canary(candidate, BLIND), canary(serving, common))
+    lost = _lost(_beyond(attacked, BLIND), _beyond(canary(serving), common))
     odd_before = _scores(serving, newest) < common
     odd_now = _scores(candidate, newest) < common
     differ = odd_before != odd_now
@@ -120,19 +121,23 @@ def compare(
     return Comparison(seen, _rate(over), _rate(odd_before), _rate(differ), toward, lost, refused)
 
 
-def canary(model: Model, line: float) -> dict[str, float]:
-    """Share of each bundled attack's flows that score below the line; empty, and logged, where
-    the attacks can't be read: that must not end the learning."""
+def canary(model: Model) -> dict[str, Values]:
+    """Scores of each bundled attack's flows; empty, and logged, where the attacks can't be read:
+    that must not end the learning."""
     try:
         found = attacks()
     except ModelError as error:
         log.warning("%s New versions are not held against it.", error)
         return {}
-    return {one.name: _rate(_scores(model, _matrix(model, one)) < line) for one in found}
+    flows = matrix(np.concatenate([one.rows for one in found]))[:, model.columns]
+    ends = np.cumsum([len(one) for one in found])[:-1]
+    parts = np.split(_scores(model, flows), ends)
+    return {one.name: part for one, part in zip(found, parts, strict=True)}
 
 
-def _matrix(model: Model, attack: Attack) -> Values:
-    return matrix(attack.rows)[:, model.columns]
+def _beyond(scores: Mapping[str, Values], line: float) -> dict[str, float]:
+    """Share of each attack's flows below a line."""
+    return {name: _rate(part < line) for name, part in scores.items()}
 
 
 def _scores(model: Model, values: Values) -> Values:

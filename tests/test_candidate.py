@@ -112,11 +112,15 @@ def test_flows_judged_otherwise_are_told_and_outwaited(serving: Model) -> None:
     assert compared(candidate, serving, newest, before=other_way).refused == "drift"
 
 
-def test_the_attacks_are_scored_at_the_line_asked_for(serving: Model) -> None:
-    strict, wide = canary(serving, -9.0), canary(serving, -0.5)
-    assert strict.keys() == wide.keys() == {one.name for one in attacks()}
-    assert all(strict[name] <= wide[name] for name in wide)
-    assert sum(wide.values()) > sum(strict.values())
+def test_every_attack_has_its_own_scores(serving: Model) -> None:
+    scores = canary(serving)
+    assert [(name, len(part)) for name, part in scores.items()] == [
+        (one.name, len(one)) for one in attacks()
+    ]
+    one = attacks()[3]
+    assert serving.calibration is not None
+    alone = serving.oddness(serving.transformed(matrix(one.rows)))[1]
+    assert np.allclose(scores[one.name], serving.calibration.score(alone))
 
 
 # --- versions on disk ---------------------------------------------------------------------------
