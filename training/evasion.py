@@ -99,8 +99,8 @@ def slowed(values: Values, factor: float) -> Values:
     for flag in ("FIN", "RST"):
         cut.flags[flag] = np.where(records > 1, 0.0, cut.flags[flag])
     out = _together(values, cut)
-    # What goes on was not reset yet.
-    out[np.ix_(records > 1, [_PLACES["State RST"], _PLACES["State REJ"]])] = 0.0
+    for state in ("State RST", "State REJ"):  # what goes on was not reset yet
+        out[records > 1, _PLACES[state]] = 0.0
     return out
 
 
