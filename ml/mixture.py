@@ -8,12 +8,11 @@ log w + log|P| - k/2 log 2 pi - |(x - mean) P|^2 / 2, P the Cholesky factor of t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 from threadpoolctl import threadpool_limits
 
 from errors import ModelError
@@ -28,6 +27,8 @@ ROWS_A_COMPONENT: Final = 50
 """Fewer flows do not show the shape of a component."""
 RIDGE: Final = 0.1
 """Added to each variance: the clipped space is six wide, and copies of one flow have no width."""
+PIECE: Final = 64
+"""Rows at a time, so that what lies between stays in the processor's cache."""
 ITERATIONS: Final = 10
 """As good as 60 on later days and other networks, at a third of the time (measured)."""
 
@@ -40,6 +41,11 @@ class Mixture:
     factors: Values
     shifts: Values
     heights: Values
+    _side_by_side: Values = field(init=False)
+
+    def __post_init__(self) -> None:
+        """(k, c * k) the factors of all components."""
+        object.__setattr__(self, "_side_by_side", np.concatenate(list(self.factors), axis=1))
 
     @classmethod
     def flatten(cls, estimator: Any) -> Mixture:
@@ -57,14 +63,17 @@ class Mixture:
     def oddness(self, z: Values) -> Values:
         """(n, k) -> (n,) minus the log density, nats."""
         points = clipped(z)
-        logs = np.empty((len(self.heights), len(points)))
-        for c, (factor, shift, height) in enumerate(
-            zip(self.factors, self.shifts, self.heights, strict=True)
-        ):
-            apart = points @ factor
-            apart -= shift
-            logs[c] = height - 0.5 * np.einsum("ij,ij->i", apart, apart)
-        out: Values = -logsumexp(logs, axis=0)
+        out = np.empty(len(points))
+        for start in range(0, len(points), PIECE):
+            # All components at once: of a few rows, one product costs a tenth of 32.
+            apart = points[start : start + PIECE] @ self._side_by_side
+            apart -= self.shifts.ravel()
+            apart = apart.reshape(len(apart), *self.shifts.shape)
+            logs = self.heights - 0.5 * np.einsum("nck,nck->nc", apart, apart)
+            # Written out: scipy's logsumexp costs more than the product.
+            highest = logs.max(axis=1)
+            rest = np.exp(logs - highest[:, None]).sum(axis=1)
+            out[start : start + PIECE] = -highest - np.log(rest)
         return out
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
