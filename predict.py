@@ -223,7 +223,10 @@ class Predictor:
         places = self._sample(np.flatnonzero(ended), now_s)
         sources = [_source(row) for row in flows.rows[places]]
         # Every model that votes here has its scores counted here.
-        self.baseline.watch(sources, verdicts.alert[places], verdicts.scores[places, _LIVE])
+        services = flows.rows[["dst_hi", "dst_lo", "dst_port"]][places].tolist()
+        self.baseline.watch(
+            sources, services, verdicts.alert[places], verdicts.scores[places, _LIVE]
+        )
         barred = self.baseline.barred
         self._local.quarantine(barred)
         teaches = np.array([source not in barred for source in sources], bool)

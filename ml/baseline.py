@@ -24,7 +24,7 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -165,16 +165,20 @@ class Baseline:
             self._bar()
 
     def watch(
-        self, sources: Sequence[str], alerts: NDArray[np.bool_], scores: NDArray[np.float64]
+        self,
+        sources: Sequence[str],
+        services: Sequence[Hashable],
+        alerts: NDArray[np.bool_],
+        scores: NDArray[np.float64],
     ) -> None:
         """Bar the sources whose flows are odd too often, before their flows are offered.
 
-        sources: the n initiators' addresses of ended flows; alerts: (n,) by models whose scores
-        are counted on this network's flows, and by no others; scores: (n,) of the live model, NaN
-        without one.
+        sources, services: of n ended flows the initiator's address, and the port of a host they
+        went to. alerts: (n,) by models whose scores are counted on this network's flows, and by no
+        others; scores: (n,) of the live model, NaN without one.
         """
         with self._lock:
-            self._quarantine.count(sources, alerts, scores)
+            self._quarantine.count(sources, services, alerts, scores)
             self._bar()
 
     @property

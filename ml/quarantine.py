@@ -6,8 +6,10 @@ next 1,000 flows:
 
 - more than a tenth of its flows with ALERT, five of them at least;
 - the sum over its flows of min(-ln p, 5) - 2.5, never below 0, beyond a limit (CUSUM, Page 1954;
-  p by the live model). Passwords guessed over FTP are flows of p .01 to .02 one like the other:
-  none of them alerts, ten of them in a row are no accident.
+  p by the live model), over all of them or over those to one service of one host. Passwords
+  guessed over FTP are flows of p .01 to .02 one like the other: none of them alerts, ten of them
+  in a row are no accident. From a device of the network they come between its harmless flows, and
+  only those to that service add up.
 
 Where more than half of the sources are odd, the model is wrong here and not they (a device moved to
 another network, a model brought from one): then nobody is barred.
@@ -19,7 +21,7 @@ measured to bar three quarters of the normal flows.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,8 +36,8 @@ SLACK: Final = 2.5
 """Taken off -ln p of each flow, whose mean is 1 for normal ones."""
 MOST_A_FLOW: Final = 5.0
 LIMIT: Final = 16.0
-"""Bars no source of an office (14 sources, three days of CIC-IDS2017) and 1 of 17 in the lab's
-harmless half hour, where 12 bars 2."""
+"""Bars no source of an office (14 sources, three days of CIC-IDS2017) and 3 of 17 in the lab's
+harmless half hour."""
 BARRED_FLOWS: Final = 1000
 MEMORY: Final = 200
 """Flows after which a source's counts are halved, so that a long good past hides no bad present."""
@@ -43,6 +45,7 @@ FEWEST_WRONG: Final = 3
 """Barred sources from which on they may be too many."""
 MOST_SOURCES: Final = 8192
 """A flood from forged sources must not fill the memory: the one seen longest ago is forgotten."""
+MOST_SERVICES: Final = 4 * MOST_SOURCES
 
 
 @dataclass(slots=True)
@@ -57,13 +60,14 @@ class Quarantine:
     """Counts by source; used by one thread at a time.
 
     >>> q = Quarantine()
-    >>> q.count(["10.0.0.66"] * 5, np.ones(5, bool), np.full(5, -1.0))
+    >>> q.count(["10.0.0.66"] * 5, [("10.0.0.1", 22)] * 5, np.ones(5, bool), np.full(5, -1.0))
     >>> q.barred
     frozenset({'10.0.0.66'})
     """
 
     def __init__(self) -> None:
         self._sources: OrderedDict[str, _Source] = OrderedDict()
+        self._sums: OrderedDict[tuple[str, Hashable], float] = OrderedDict()
         self._odd: frozenset[str] = frozenset()
         self._barred: frozenset[str] = frozenset()
 
@@ -74,16 +78,20 @@ class Quarantine:
     def count(
         self,
         sources: Sequence[str],
+        services: Sequence[Hashable],
         alerts: NDArray[np.bool_],
         scores: NDArray[np.float64],
     ) -> None:
-        """The n initiators' addresses of ended flows, (n,) which of these flows alert, and (n,)
-        log10 p by the live model, NaN while there is none."""
+        """The n initiators' addresses of ended flows, the service of a host that each went to,
+        (n,) which of these flows alert, and (n,) log10 p by the live model, NaN while there is
+        none."""
         barred = set(self._odd)
         odd = np.minimum(-np.log(10.0) * scores, MOST_A_FLOW) - SLACK
         steps = np.where(np.isnan(odd), 0.0, odd)
-        for source, alert, step in zip(sources, alerts.tolist(), steps.tolist(), strict=True):
-            if self._bars(source, alert, step):
+        for source, service, alert, step in zip(
+            sources, services, alerts.tolist(), steps.tolist(), strict=True
+        ):
+            if self._bars(source, service, alert, step):
                 barred.add(source)
             else:
                 barred.discard(source)
@@ -97,7 +105,7 @@ class Quarantine:
         )
         self._barred = frozenset() if 2 * len(barred) > known > 0 else self._odd
 
-    def _bars(self, source: str, alert: bool, step: float) -> bool:
+    def _bars(self, source: str, service: Hashable, alert: bool, step: float) -> bool:
         """Whether the source is barred after this flow."""
         seen = self._sources.get(source)
         if seen is None:
@@ -110,7 +118,7 @@ class Quarantine:
         seen.alerts += alert
         seen.odd = max(seen.odd + step, 0.0)
         often = seen.alerts >= FEWEST_ALERTS and seen.alerts > SHARE * seen.flows
-        if often or seen.odd > LIMIT:
+        if often or max(seen.odd, self._to_service(source, service, step)) > LIMIT:
             seen.flows = seen.alerts = seen.odd = 0.0
             seen.left = BARRED_FLOWS
             return True
@@ -119,7 +127,18 @@ class Quarantine:
             seen.alerts /= 2
         return False
 
+    def _to_service(self, source: str, service: Hashable, step: float) -> float:
+        """The sum over the source's flows to one service, this one included; only what is above 0
+        is kept, and what passes the limit begins anew."""
+        total = self._sums.pop((source, service), 0.0) + step
+        if 0.0 < total <= LIMIT:
+            self._sums[source, service] = total
+            if len(self._sums) > MOST_SERVICES:
+                self._sums.popitem(last=False)
+        return total
+
     def clear(self) -> None:
         self._sources.clear()
+        self._sums.clear()
         self._odd = frozenset()
         self._barred = frozenset()
