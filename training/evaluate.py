@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from errors import AppError, InputError
 from training.evaluation.measured import Measured, Sources, measure
-from training.evaluation.report import markdown, pictures, write_part
+from training.evaluation.pictures import pictures
+from training.evaluation.report import markdown, write_part
 from training.evaluation.rows import Row, rows
 from training.pipeline import DATA, ROOT
 

@@ -15,9 +15,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from errors import AppError
+from training.evaluation.details import kdd_part
 from training.evaluation.kdd import kdd_bench
 from training.evaluation.measured import one_thread
-from training.evaluation.report import kdd_part
 from training.pipeline import DATA
 
 __all__ = ["main"]

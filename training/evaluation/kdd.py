@@ -161,32 +161,22 @@ def _classes(labels: Words) -> Words:
 
 @dataclass(frozen=True, slots=True)
 class _Encoding:
-    """Numbers as they are; protocol and flag one column a word that normal records hold; and how
-    rare the service is among them, log10 of its share (services are too many for columns)."""
+    """Numbers as they are; each word that normal records hold a column, 0 or 1, and one for all
+    others. Chosen on the training file's attacks, where the share of a word among normal records
+    in its place finds less (F1 .92 and .95 against .96)."""
 
     words: tuple[tuple[str, ...], ...]
-    services: Mapping[str, float]
-    rarest: float
 
     @classmethod
     def fit(cls, normal: _Records) -> _Encoding:
-        names, counts = np.unique(normal.words[:, 1], return_counts=True)
-        total = float(counts.sum())
-        return cls(
-            tuple(tuple(np.unique(normal.words[:, place]).tolist()) for place in (0, 2)),
-            {str(n): float(np.log10(c / total)) for n, c in zip(names, counts, strict=True)},
-            float(np.log10(0.5 / total)),
-        )
+        return cls(tuple(tuple(np.unique(column).tolist()) for column in normal.words.T))
 
     def apply(self, records: _Records) -> Values:
         columns = [records.numbers]
-        for place, known in zip((0, 2), self.words, strict=True):
-            own = records.words[:, place]
+        for own, known in zip(records.words.T, self.words, strict=True):
             columns += [(own == word)[:, None].astype(np.float64) for word in known]
             columns.append((~np.isin(own, known))[:, None].astype(np.float64))
-        kinds, back = np.unique(records.words[:, 1], return_inverse=True)
-        shares = np.array([self.services.get(str(kind), self.rarest) for kind in kinds])
-        return np.concatenate([*columns, shares[back.ravel()][:, None]], axis=1)
+        return np.concatenate(columns, axis=1)
 
 
 # --- models: (fit, line, test rows, seed) -> oddness of the line's and of the test's rows ---------
@@ -204,16 +194,15 @@ def _ours(fit: Values, line: Values, test: Values, seed: int) -> tuple[Values, V
         "neighbours": Neighbours.fit(z, seed=seed),
         "mixture": Mixture.flatten(fit_mixture(z, seed=seed)),
     }
-    # Two halves: one to count each expert on, one to count their sum on.
-    halves = [scaler.quantiles.apply(half) for half in (line[::2], line[1::2])]
-    judged = scaler.quantiles.apply(test)
-    sums = [np.zeros(len(halves[1])), np.zeros(len(judged))]
+    counted, judged = scaler.quantiles.apply(line), scaler.quantiles.apply(test)
+    sums = np.zeros(len(counted)), np.zeros(len(judged))
     for name, expert in experts.items():
         kind = EXPERTS[name]
-        own = Calibration.fit(expert.oddness(halves[0]), kind.smallest_tail)
-        for place, rows in enumerate((halves[1], judged)):
-            sums[place] -= kind.weight * own.score(expert.oddness(rows))
-    return sums[0], sums[1]
+        seen = expert.oddness(counted)
+        own = Calibration.fit(seen, kind.smallest_tail)
+        sums[0][:] -= kind.weight * own.score_left_out(seen)
+        sums[1][:] -= kind.weight * own.score(expert.oddness(judged))
+    return sums
 
 
 def _standard(fit: Values, line: Values, test: Values) -> tuple[Values, Values, Values]:

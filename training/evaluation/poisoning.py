@@ -28,7 +28,16 @@ from training.evaluation.flow_rows import flow_rows
 from training.evaluation.tables import Table, read_tables
 from training.figures import auc
 
-__all__ = ["CLEAN", "SCENARIOS", "Outcome", "Scenario", "measured", "mixed", "poisoning"]
+__all__ = [
+    "CLEAN",
+    "SCENARIOS",
+    "Outcome",
+    "Scenario",
+    "measured",
+    "mixed",
+    "of_busiest",
+    "poisoning",
+]
 
 Mask = NDArray[np.bool_]
 
@@ -186,7 +195,7 @@ def poisoning(
             apart = rng.permutation(len(flows)) < len(flows) // 4
             hidden, unseen = flows[~apart], flows[apart]
             if from_inside:
-                hidden = _of_busiest(hidden, stream)
+                hidden = of_busiest(hidden, stream)
             rows, is_attack = mixed(stream, hidden, scenario, rng)
             with tempfile.TemporaryDirectory() as live:
                 settings = replace(Settings(), LIVE_MODEL_PATH=live, INDUSTRIAL_MODEL_PATH=folder)
@@ -220,7 +229,8 @@ def _rows(table: Table) -> Rows:
     return ordered
 
 
-def _of_busiest(attack: Rows, stream: Rows) -> Rows:
+def of_busiest(attack: Rows, stream: Rows) -> Rows:
+    """The attack's rows as if the device with most flows of the stream had sent them."""
     sources, counts = np.unique(stream["src_lo"], return_counts=True)
     out: Rows = attack.copy()
     out["src_lo"] = sources[counts.argmax()]

@@ -37,13 +37,15 @@ class Check:
 @dataclass(frozen=True, slots=True)
 class Row:
     """target; here: what is measured; published_here: by the published recipe on the same data;
-    verdict: goal, must, short, or "" where nothing was measured; note: the reason, or more."""
+    verdict: goal, must, short, or "" where nothing was measured; note: the reason, or more.
+    in_order: the verdict on the split that judges the last days of all, where a figure has one."""
 
     target: Target
     here: str
     published_here: str
     verdict: str
     note: str
+    in_order: str | None = None
 
 
 def rows(told: Measured) -> list[Row]:
@@ -101,13 +103,17 @@ def _own(
         here, published = runs.spread(candidate, figure), runs.spread(PUBLISHED, figure)
         if not here.n:
             return _nothing(target, "fewer than 200 harmless flows are judged")
-        checks = [_least(here.mean, must, goal)]
-        text = f"{here}; days in order {_later(runs, candidate, figure)}"
+        later = _later(runs, candidate, figure)
+        checks = [[_least(seen.mean, must, goal)] for seen in (here, later)]
+        text = f"{here}; days in order {later}"
         if figure in ("own_recall", "own_macro"):
-            rate = runs.spread(candidate, "own_rate")
-            checks.append(_most(rate.mean, 0.015, 0.015))
-            text += f"; real rate {rate}"
-        return _row(target, text, str(published), checks)
+            rates = runs.spread(candidate, "own_rate"), _later(runs, candidate, "own_rate")
+            for one, rate in zip(checks, rates, strict=True):
+                one.append(_most(rate.mean, 0.015, 0.015))
+            text += f"; real rate {rates[0]}"
+        return Row(
+            target, text, str(published), verdict(checks[0]), "", in_order=verdict(checks[1])
+        )
 
     return row
 
@@ -227,15 +233,15 @@ def _captured(told: Measured) -> tuple[int, int, int, int, float]:
     )
 
 
-def losses(streamed: Iterable[Streamed]) -> dict[tuple[str, str], Spread]:
-    """(class, how it hid) -> loss of AUC against the same stream without it, over the seeds."""
+def losses(streamed: Iterable[Streamed]) -> dict[tuple[str, str, bool], Spread]:
+    """(class, how it hid, whether inside) -> AUC lost against the same stream without it."""
     streamed = list(streamed)
     clean = {(one.attack, one.seed): one.outcome.auc for one in streamed if one.how == CLEAN.name}
-    found: dict[tuple[str, str], list[float]] = {}
+    found: dict[tuple[str, str, bool], list[float]] = {}
     for one in streamed:
         if one.how != CLEAN.name:
             loss = clean[one.attack, one.seed] - one.outcome.auc
-            found.setdefault((one.attack, one.how), []).append(loss)
+            found.setdefault((one.attack, one.how, one.inside), []).append(loss)
     return {key: spread(values) for key, values in found.items()}
 
 
@@ -247,12 +253,12 @@ def _poisoned(target: Target, told: Measured) -> Row:
     background = {
         key: seen
         for key, seen in losses(told.streamed).items()
-        if "first" not in key[1] and key[0] != UNSEEN
+        if "first" not in key[1] and key[0] != UNSEEN and not key[2]
     }
     if not background:
         return _nothing(target, NO_STREAM)
     text = "; ".join(
-        f"{attack} {how} {number(seen.mean)}" for (attack, how), seen in background.items()
+        f"{attack} {how} {number(seen.mean)}" for (attack, how, _), seen in background.items()
     )
     checks = [_most(seen.mean, 0.02, 0.01) for seen in background.values()]
     return _row(target, text, "", checks)

@@ -22,7 +22,14 @@ from ml import registry
 from predict import Predictor
 from settings import Settings
 from training.evaluation.flow_rows import flow_rows
-from training.evaluation.poisoning import SCENARIOS, Outcome, Scenario, measured, mixed
+from training.evaluation.poisoning import (
+    SCENARIOS,
+    Outcome,
+    Scenario,
+    measured,
+    mixed,
+    of_busiest,
+)
 from training.evaluation.splits import days_of
 from training.evaluation.tables import Table
 from training.evaluation.transfer import foreign_fitted, networks_of
@@ -34,14 +41,17 @@ log = logging.getLogger("secureflux.training")
 HIDDEN: Final = ("FTP-Patator", "Slowloris", "Portscan", "Botnet")
 """Classes that hide in the stream, where the tables have them; no flow model sees the last."""
 FEWEST: Final = 100
+_WAYS: Final = (*((one, False) for one in SCENARIOS), (SCENARIOS[1], True))
 
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """attack: the class that hid in the stream; how: the scenario's name."""
+    """attack: the class that hid in the stream; how: the scenario's name; inside: whether the
+    network's busiest device sends it, between its own harmless flows, and not a stranger."""
 
     attack: str
     how: str
+    inside: bool
     seed: int
     outcome: Outcome
 
@@ -66,21 +76,28 @@ def streams(table: Table, network: str, seeds: Sequence[int]) -> Iterator[Stream
             for name, attack in classes.items():
                 if len(attack) < FEWEST:
                     continue
-                for scenario in SCENARIOS:
+                half = len(attack) // 2
+                early, late = attack[:half], attack[half:]
+                for scenario, inside in _WAYS:
                     log.info("Stream with %s, %s, seed %d", name, scenario.name, seed)
-                    outcome = _streamed(settings, calm, attack, scenario, judged, seed)
-                    yield Streamed(name, scenario.name, seed, outcome)
+                    hidden = of_busiest(early, calm) if inside else early
+                    outcome = _streamed(settings, calm, hidden, scenario, judged, late, seed)
+                    yield Streamed(name, scenario.name, inside, seed, outcome)
 
 
 def _streamed(
-    settings: Settings, calm: Rows, attack: Rows, scenario: Scenario, judged: Rows, seed: int
+    settings: Settings,
+    calm: Rows,
+    hidden: Rows,
+    scenario: Scenario,
+    judged: Rows,
+    late: Rows,
+    seed: int,
 ) -> Outcome:
-    half = len(attack) // 2
-    rng = np.random.default_rng(seed)
-    rows, is_attack = mixed(calm, attack[:half], scenario, rng)
+    rows, is_attack = mixed(calm, hidden, scenario, np.random.default_rng(seed))
     with tempfile.TemporaryDirectory(prefix="secureflux-stream-") as folder:
         predictor = Predictor(replace(settings, LIVE_MODEL_PATH=folder), background=False)
-        outcome = measured(predictor, rows, is_attack, judged, attack[half:])
+        outcome = measured(predictor, rows, is_attack, judged, late)
         predictor.close()
     return outcome
 
