@@ -198,18 +198,20 @@ class Gatherer:
         if hidden := self._suppressions.alike(flow):
             self._hide(hidden, flow)
             return
-        self._pairs.add_alert(flow)
         owner = self._owner(flow)
         named = owner is not None and owner["subpattern"] != "ANOMALY"
+        if not named and (hidden := self._suppressions.followed_by(flow, self._window_s)):
+            # The flows of one hidden scan would make a repeated pair of themselves.
+            self._hide(hidden, flow)
+            return
+        self._pairs.add_alert(flow)
         if owner is not None and named:
             self._join_if_told(owner, flow)
         elif repeated := self._pairs.repeated(flow["src_ip"], flow["dst_ip"]):
             self._repeated(flow, *repeated)
         elif owner is not None:
             self._join_if_told(owner, flow)
-        elif (hidden := self._suppressions.followed_by(flow, self._window_s)) or (
-            flow["extreme"] and (hidden := self._suppressions.of_flow(flow, "ANOMALY"))
-        ):
+        elif flow["extreme"] and (hidden := self._suppressions.of_flow(flow, "ANOMALY")):
             self._hide(hidden, flow)
         elif flow["extreme"]:
             self._open_for(flow, "ANOMALY")

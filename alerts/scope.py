@@ -260,13 +260,12 @@ def follows(suppression: Suppression, flow: FlowRecord, surroundings: Surroundin
     evidence = of_flow(flow, suppression["subpattern"])
     if not _same_service(suppression, evidence, surroundings):
         return False
-    centres = suppression.get("centres") or ()
-    of_flows = suppression["subpattern"] in FLOW_PATTERNS
-    if not flow["extreme"] and not (of_flows and centres):
-        return True
     if suppression["pattern"] == "SRC_SCAN" and flow["connection_state"] in _SCAN_FAILED:
         return True
-    return _all_like(centres, evidence.features, surroundings)
+    centres = suppression.get("centres")
+    if centres:
+        return _all_like(centres, evidence.features, surroundings)
+    return not flow["extreme"]
 
 
 def _all_like(centres: Features, features: Features, surroundings: Surroundings) -> bool:

@@ -128,13 +128,13 @@ class Suppressions:
         evidence = of_finding(finding)
         return next((s["id"] for s in near if covers(s, evidence, self._surroundings)), None)
 
-    def of_flow(self, flow: FlowRecord, *subpatterns: str) -> str | None:
-        """The id of the suppression that hides this flow as evidence of one of `subpatterns`."""
-        for suppression in self._near(flow["src_ip"], flow["dst_ip"]):
-            for subpattern in subpatterns:
-                if covers(suppression, of_flow(flow, subpattern), self._surroundings):
-                    return str(suppression["id"])
-        return None
+    def of_flow(self, flow: FlowRecord, subpattern: str) -> str | None:
+        """The id of the suppression that hides this flow as evidence of `subpattern`."""
+        near = self._near(flow["src_ip"], flow["dst_ip"])
+        if not near:
+            return None
+        evidence = of_flow(flow, subpattern)
+        return next((s["id"] for s in near if covers(s, evidence, self._surroundings)), None)
 
     def alike(self, flow: FlowRecord) -> str | None:
         """The id of the suppression among whose flows this one lies, None if it lies in none."""

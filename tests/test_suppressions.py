@@ -227,6 +227,23 @@ def test_an_upload_beside_a_hidden_scan_is_told(room: Room) -> None:
     assert room.only()["flows"] == ["r-3"]
 
 
+def test_the_flows_of_a_hidden_scan_make_no_repeated_pair(room: Room) -> None:
+    def of_scan(i: int, at: float, **changed: Any) -> FlowRecord:
+        ends = {"source": SCANNER, "target": NAS, "dst_port": 1_000 + i}
+        return {**odd(f"s-{i}-{at}", at, **ends, **changed), "extreme": False}  # type: ignore
+
+    room.incidents.add_findings([finding()])
+    room.incidents.mark_false_positive(id=room.only()["id"])
+    room.incidents.add_findings([finding(at=600)])
+    room.incidents.add_flows([of_scan(i, 610, connection_state="REJ") for i in range(20)])
+    assert room.incidents.list() == []
+    # Beyond its value the scan is told, and its flows with it.
+    room.incidents.add_findings([finding(at=660, value=900.0)])
+    room.incidents.add_flows([of_scan(i, 670, connection_state="REJ") for i in range(20, 25)])
+    assert room.only()["subpattern"] == "VERTICAL_SCAN"
+    assert len(room.only()["flows"]) == 5
+
+
 def test_like_incidents_close_and_their_flows_are_counted(room: Room) -> None:
     room.incidents.add_flows([odd("r-1")])
     first = room.only()["id"]
