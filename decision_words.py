@@ -30,6 +30,8 @@ def reason(title_: str, verdict: str) -> str:
 def suppression_scope(suppression: Mapping[str, Any]) -> str:
     """What a suppression hides, in words: "Port scan from 10.0.0.5 to 10.0.0.9 on port 22"."""
     source, target, port = suppression["source"], suppression["target"], suppression["port"]
+    few = suppression.get("targets") or []
+    target = target or (few[0] if few else None)
     named = title(
         {
             "subpattern": suppression["subpattern"],
@@ -47,6 +49,8 @@ def suppression_scope(suppression: Mapping[str, Any]) -> str:
         parts.append(f"from {plain(source)}")
     if target and plain(target) not in named:
         parts.append(f"to {plain(target)}")
+    if few:
+        parts.append(f"and {count(len(few) - 1, 'other')}")
     if port and f"port {port}" not in named:
         parts.append(f"on port {port}")
     return " ".join(parts)

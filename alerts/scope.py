@@ -46,6 +46,8 @@ FACTOR: Final = 1.5
 largest harmless value."""
 TIGHT_FACTOR: Final = 1.0
 """Of a suppression that is too wide and was not confirmed: the same again, and nothing more."""
+FEW: Final = 10
+"""Targets that are named one by one; a narrow suppression of more is for any target."""
 _SCAN_FAILED: Final = ("S0", "REJ", "RST", "UNANSWERED")
 
 Suppression = dict[str, Any]
@@ -170,6 +172,7 @@ def drawn_from(
             reason=reason,
             now_s=now_s,
         ),
+        "targets": targets[:] if narrow and not by_target and 1 < len(targets) <= FEW else [],
         "hardware": surroundings.hardware(source) if source else "",
         "direction": _direction(source, targets, surroundings),
         "limit": None if times_line is None else times_line * (TIGHT_FACTOR if tight else FACTOR),
@@ -285,6 +288,9 @@ def _same_service(suppression: Suppression, evidence: Evidence, surroundings: Su
     if source is not None and not _same_device(suppression, evidence.source, surroundings):
         return False
     if target is not None and evidence.targets != {target}:
+        return False
+    few = suppression.get("targets")
+    if few and not evidence.targets <= set(few):
         return False
     if port is not None and evidence.ports != {port}:
         return False

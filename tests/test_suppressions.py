@@ -109,6 +109,18 @@ def test_another_target_source_service_or_protocol_is_told(
     assert len(room.incidents.list()) == 1
 
 
+def test_a_few_targets_are_named_one_by_one(room: Room) -> None:
+    known = (NAS, "192.168.1.21", "192.168.1.22")
+    room.incidents.add_findings([finding(targets=known)])
+    answer = room.incidents.mark_false_positive(id=room.only()["id"])
+    scope = answer["changed"]["suppression"]["scope"]
+    assert scope == f"Port scan from {SCANNER} to {NAS} and 2 others"
+    room.incidents.add_findings([finding(at=60), finding(at=120, targets=known[:2])])
+    assert room.incidents.list() == []
+    room.incidents.add_findings([finding(at=180, targets=(NAS, "192.168.1.99"))])
+    assert len(room.incidents.list()) == 1
+
+
 def test_a_wide_one_keeps_its_direction(room: Room) -> None:
     room.incidents.add_findings([finding(source=NAS, target=CLOUD, targets=(CLOUD,))])
     room.incidents.mark_false_positive(id=room.only()["id"], scope="wide")
