@@ -142,6 +142,7 @@ def test_callbacks_run_without_the_lock_and_threads_do_not_meet_in_it(room: Room
 
 # --- any order of actions
 
+ATTACK = {"name": "syn_scan", "title": "a port scan by half connections", "hidden": 1.0}
 ACTIONS = st.lists(
     st.tuples(
         st.sampled_from(
@@ -161,7 +162,14 @@ ACTIONS = st.lists(
 def test_any_order_of_actions_keeps_the_invariants(
     tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, int, int]]
 ) -> None:
-    room = Room(tmp_path_factory.mktemp("data"), max_alerts=6)
+    # Every other window and every flow is like an attack, so that some have to be confirmed.
+    room = Room(
+        tmp_path_factory.mktemp("data"),
+        max_alerts=6,
+        hidden_attacks=lambda one: [ATTACK] if one["port"] is None or not one["limit"] else [],
+        around=lambda flows: {"centres": [*flows][:1], "radius": 1.0, "model": "live 1"},
+        like=lambda centres, flows: [row == centres[0] for row in flows],
+    )
     tokens: list[str] = []
     seqs: dict[str, int] = {}
     try:
@@ -208,10 +216,14 @@ def act(room: Room, tokens: list[str], place: int, action: str, one: int, two: i
             [flow(f"r-{place}-{i}", source=source, at=place, extreme=two > 1) for i in range(3)]
         )
     elif action == "mark":
-        answer = room.incidents.mark_false_positive(id=chosen, scope="wide" if two else None)
+        answer = room.incidents.mark_false_positive(
+            id=chosen, scope="wide" if two else None, confirm=one > 1
+        )
     elif action == "close":
         answer = (
-            room.incidents.close(chosen, (None, "expected", "real", None)[two])
+            room.incidents.close(
+                chosen, (None, "expected", "real", "expected")[two], confirm=one > 1
+            )
             if room_status(known, chosen) != "FALSE_POSITIVE"
             else None
         )
