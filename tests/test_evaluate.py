@@ -16,7 +16,7 @@ from features import COLUMNS, INDUSTRIAL, matrix
 from tests.frames import START_NS, arp, at, ethernet, ipv4, tcp, write_pcap
 from tests.labelled_flows import days, flows, written
 from training import evaluate, kdd_bench
-from training.evaluation import captures, kdd, measured, own_network, rows, splits
+from training.evaluation import captures, kdd, measured, own_network, rows, splits, streams
 from training.evaluation.candidates import OURS, PUBLISHED, candidates
 from training.evaluation.explanations import CAUSES, explanations
 from training.evaluation.flow_rows import flow_rows
@@ -133,7 +133,15 @@ def test_of_five_days_the_last_two_are_judged(tmp_path: Path) -> None:
     judged = [split.judged for split in splits.rotations(four, HERE, 1)]
     assert [set(one.days.tolist()) for one in judged] == [{"Thursday"}] * 3
     two = whole.where(np.isin(whole.days, ["Monday", "Tuesday"]))
-    assert list(splits.rotations(two, HERE, 1)) == []
+    first, second = splits.rotations(two, HERE, 1)
+    assert (len(first.fit), len(first.line)) == (82, 28)
+    assert first.fit.frame["ts"].max() < first.line.frame["ts"].min()
+    assert (set(first.judged.days.tolist()), set(second.judged.days.tolist())) == (
+        {"Tuesday"},
+        {"Monday"},
+    )
+    one = whole.where(whole.days == "Monday")
+    assert list(splits.rotations(one, HERE, 1)) == []
 
 
 def test_a_single_day_gives_a_thousand_flows_to_learn_and_judges_the_others(table: Table) -> None:
@@ -372,7 +380,11 @@ def test_pictures_are_small_svg_for_light_and_dark_pages() -> None:
 
 
 @pytest.mark.slow
-def test_one_command_measures_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_one_command_measures_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_network, "SIZES", (100, 500))
+    monkeypatch.setattr(streams, "WAYS", streams.WAYS[:2])
     rng = np.random.default_rng(5)
     other = flows(rng, 1150, day="2026-02-01", net="there", edition="orig", scale=60.0)
     gadgets = [flows(rng, 80, net="home", edition="", device=f"Device{i}") for i in range(6)]

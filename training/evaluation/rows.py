@@ -82,7 +82,7 @@ def _most(value: float, must: float, goal: float) -> Check:
     return Check(value, (None, must), (None, goal))
 
 
-NO_DAYS: Final = "no network of the data has harmless flows of three days or more"
+NO_DAYS: Final = "no network of the data has harmless flows of two days"
 
 
 def _later(runs: Runs, candidate: str, figure: str) -> Spread:

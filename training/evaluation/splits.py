@@ -75,14 +75,33 @@ def _ways(days: list[str]) -> list[tuple[list[str], list[str], list[str]]]:
 
 
 def rotations(table: Table, network: str, seed: int) -> Iterator[Split]:
-    """The splits of one network by its days; none where it has fewer than three.
+    """The splits of one network by its days; none where it has a single one.
 
-    Of n > 4 days the last two are judged, of four the last, of three each in turn.
+    Of n > 4 days the last two are judged, of four the last, of three each in turn. Of two days
+    each is judged by the other, whose last quarter sets the line.
     """
     here = table.where(table.networks == network)
-    for fit, line, judged in _ways(days_of(here)):
+    days = days_of(here)
+    if len(days) == 2:
+        for learned, other in (days, days[::-1]):
+            yield _quartered(here, learned, other, network, seed)
+    for fit, line, judged in _ways(days):
         told = f"fit {' + '.join(fit)} | line {' + '.join(line)} | judged {' + '.join(judged)}"
         yield Split(network, told, here.on(fit).normal, here.on(line).normal, here.on(judged), seed)
+
+
+def _quartered(here: Table, learned: str, judged: str, network: str, seed: int) -> Split:
+    calm = here.on([learned]).normal
+    order = np.arange(len(calm))
+    if calm.frame["ts"].notna().all():
+        order = np.argsort(calm.frame["ts"].to_numpy(), kind="stable")
+    else:
+        order = np.random.default_rng(seed).permutation(order)
+    cut = len(calm) * 3 // 4
+    told = f"fit three quarters of {learned} | line its last quarter | judged {judged}"
+    return Split(
+        network, told, _taken(calm, order[:cut]), _taken(calm, order[cut:]), here.on([judged]), seed
+    )
 
 
 def local_split(table: Table, network: str, seed: int) -> Split | None:

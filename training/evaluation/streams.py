@@ -34,14 +34,14 @@ from training.evaluation.splits import days_of
 from training.evaluation.tables import Table
 from training.evaluation.transfer import foreign_fitted, networks_of
 
-__all__ = ["HIDDEN", "Streamed", "streams"]
+__all__ = ["HIDDEN", "WAYS", "Streamed", "streams"]
 
 log = logging.getLogger("secureflux.training")
 
 HIDDEN: Final = ("FTP-Patator", "Slowloris", "Portscan", "Botnet")
 """Classes that hide in the stream, where the tables have them; no flow model sees the last."""
 FEWEST: Final = 100
-_WAYS: Final = (*((one, False) for one in SCENARIOS), (SCENARIOS[1], True))
+WAYS: Final = (*((one, False) for one in SCENARIOS), (SCENARIOS[1], True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def streams(table: Table, network: str, seeds: Sequence[int]) -> Iterator[Stream
                     continue
                 half = len(attack) // 2
                 early, late = attack[:half], attack[half:]
-                for scenario, inside in _WAYS:
+                for scenario, inside in WAYS:
                     log.info("Stream with %s, %s, seed %d", name, scenario.name, seed)
                     hidden = of_busiest(early, calm) if inside else early
                     outcome = _streamed(settings, calm, hidden, scenario, judged, late, seed)
