@@ -388,6 +388,23 @@ def test_a_source_that_alerts_again_and_again_is_barred(trained: Predictor, tmp_
     assert not any(cells[2] == device for cells in _buffer(tmp_path / "own"))
 
 
+def test_after_a_training_the_others_are_counted_on_the_newest_flows(trained: Predictor) -> None:
+    assert trained.judge(flows(1)).references[HOME] == LOCAL_NEEDED
+    held = matrix(flows(LOCAL_NEEDED - 100, seed=20, at_s=900).rows)
+    trained.baseline.offer(held, ["10.0.0.7"] * len(held), np.ones(len(held), bool), 1.7e9)
+    trained.retrain_baseline()
+    teach(trained, flows(1, at_s=1000))
+    seen = trained.baseline.never_fitted()
+    # Flows of one packet were never seen by models from elsewhere and do not count.
+    packets = seen[:, LIVE.index("Total Fwd Packets")] + seen[:, LIVE.index("Total Bwd Packets")]
+    several = int((packets >= 2).sum())
+    assert several > LOCAL_NEEDED
+    assert trained.judge(flows(1)).references[HOME] == pytest.approx(several, abs=1)
+    version = trained.baseline.status()["version"]
+    teach(trained, flows(1, at_s=1001))
+    assert trained.baseline.status()["version"] == version
+
+
 def test_a_quarantined_source_teaches_nothing_from_before_or_now(tmp_path: Path) -> None:
     predictor = Predictor(settings(tmp_path), background=False)
     attacker = (10 << 24) | 66
