@@ -1,10 +1,11 @@
 """Whether a flow is like ones a person has judged, and which attacks are like them as well.
 
-Distance is Euclidean between clipped, transformed features. The radius around judged flows is how
-far a normal flow stands from its nearest like: wide enough for the next of the same kind, and no
-wider than normal traffic itself is spread. Measured around 31 false alarms of a later day of
-CIC-IDS2017: one such gap holds less than 1 in 10,000 of all 5,411 attack flows, 1.3 gaps hold 2,
-1.7 gaps 27 in 10,000.
+Distance is Euclidean between clipped, transformed features. The radius around judged flows is
+measured on the model's own normal flows: 1.5 times the gap they keep from their nearest likes.
+Judged one by one, the 60 oddest normal flows of the lab's quiet recording then stand for 41 % of
+the odd flows of the same device and service, and hide none of the 23 bundled attacks (1 gap: 31 %,
+none; 2 gaps: 57 %, two attacks; 3 gaps: 80 %, seven). Of the attack flows of CIC-IDS2017, whatever
+their service, 5 in 10,000 lie within it of a false alarm (30 of a later day).
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ CENTRES: Final = 12
 """Judged flows kept of one decision, chosen to stand apart; each takes about 0.5 kB."""
 GAP_QUANTILE: Final = 0.95
 """The gap: the distance within which 95 of 100 of a model's medoids have another one."""
-WIDEST: Final = 1.5
-"""Judged flows that stand apart widen the radius up to this many gaps."""
+GAPS: Final = 1.5
+"""The radius, in gaps."""
 HIDDEN_SHARE: Final = 0.5
 """An attack counts as hidden where at least this part of what a model sees of it is."""
 ALPHA: Final = 0.01
@@ -177,18 +178,10 @@ class Likeness:
             region = self._regions.get(key)
             if region is None:
                 z = self._space(model, _whole(centres))
-                region = self._regions[key] = _Region(z, self._radius(model, z))
+                region = self._regions[key] = _Region(z, GAPS * self._gap(model))
                 if len(self._regions) > _REMEMBERED:
                     self._regions.popitem(last=False)
             return region
-
-    def _radius(self, model: Model, z: Values) -> float:
-        gap = self._gap(model)
-        if len(z) < 2:
-            return gap
-        apart = _distances(z, z)
-        np.fill_diagonal(apart, np.inf)
-        return float(np.clip(np.median(apart.min(axis=1)), gap, WIDEST * gap))
 
     def _gap(self, model: Model) -> float:
         key = (model.name, model.version)
