@@ -20,7 +20,7 @@ def pictures(told: Measured) -> dict[str, str]:
         chosen = [
             (OURS, "ours"),
             ("ours, industrial features: forest alone", "our forest alone"),
-            ("second specification's autoencoder", "second spec.'s autoencoder"),
+            ("second specification's autoencoder", "autoencoder (second spec.)"),
             (PUBLISHED, "published recipe"),
             ("PyOD KNN", "PyOD KNN"),
         ]

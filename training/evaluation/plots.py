@@ -14,6 +14,8 @@ Points = Sequence[tuple[float, float]]
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 56, 190, 34, 44
 _COLOURS: Final = 6
+_LETTER: Final = 7.0
+"""Width of a letter, roughly."""
 _STYLE: Final = """<style>
 text{font:12px system-ui,sans-serif;fill:#444}.t{font-size:14px;font-weight:600;fill:#222}
 .g{stroke:#ddd}.a{stroke:#888}
@@ -73,6 +75,7 @@ def bars(
     out = [*_frame(title, "", y_label, y_low, y_high, up)]
     room = (WIDTH - LEFT - RIGHT) / max(len(groups), 1)
     wide = room * 0.8 / max(len(names), 1)
+    upright = all(len(label) * _LETTER <= room for label in groups)
     for place, (label, values) in enumerate(groups.items()):
         start = LEFT + place * room + room * 0.1
         for i, value in enumerate(values):
@@ -84,11 +87,18 @@ def bars(
                 f'width="{wide * 0.92:.1f}" height="{max(HEIGHT - BOTTOM - top, 0.5):.1f}"/>'
             )
         middle = start + room * 0.4
-        for row, word in enumerate(_folded(label, room)):
-            out.append(_text(middle, HEIGHT - BOTTOM + 14 + 13 * row, word, "middle"))
+        if upright:
+            out.append(_text(middle, HEIGHT - BOTTOM + 16, label, "middle"))
+        else:
+            x, y = middle + 4, HEIGHT - BOTTOM + 14
+            out.append(
+                f'<text x="{x:.1f}" y="{y}" text-anchor="end" '
+                f'transform="rotate(-35 {x:.1f} {y})">{escape(label)}</text>'
+            )
     for place, name in enumerate(names):
         out += _key(place, name)
-    return _svg(title, out)
+    longest = max((len(label) for label in groups), default=0)
+    return _svg(title, out, lower=0 if upright else int(longest * _LETTER * 0.5))
 
 
 def _up(low: float, high: float) -> Callable[[float], float]:
@@ -151,17 +161,8 @@ def _plain(value: float) -> str:
     return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
 
 
-def _folded(label: str, room: float) -> list[str]:
-    """A label in lines that fit under their bars, at most two."""
-    if len(label) * 6 <= room:
-        return [label]
-    first, _, rest = label.partition(" ")
-    fits = int(room / 6)
-    return [first[:fits], rest[:fits]] if rest else [label[:fits]]
-
-
-def _svg(title: str, parts: Sequence[str]) -> str:
+def _svg(title: str, parts: Sequence[str], *, lower: int = 0) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(title)}">{_STYLE}' + "".join(parts) + "</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT + lower}" '
+        f'role="img" aria-label="{escape(title)}">{_STYLE}' + "".join(parts) + "</svg>\n"
     )
