@@ -152,7 +152,7 @@ def run_models(options: argparse.Namespace, settings: Settings) -> int:
     if not live["history"]:
         _say(f"live        {live['sentence']}")
     for one in live["history"]:
-        serving = "serving" if one["version"] == live["version"] else ""
+        serving = "serving" if one["version"] == live["version"] else one["refusal"] or ""
         trained = time.strftime("%Y-%m-%d %H:%M", time.localtime(one["trained_at"]))
         _say(f"live        version {one['version']}, trained {trained} {serving}".rstrip())
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from addresses import addresses_of
+from errors import ModelError
 from features import matrix
 from ml.baseline import Baseline, never_fitted
 from ml.model import Model
@@ -37,5 +38,8 @@ def train_live(data: Path | None, out: Path) -> Model:
     if data is None or baseline.model is None or baseline.status()["collected"]:
         baseline.retrain()
     baseline.close()
+    refused = baseline.status()["history"][-1]["refusal"]
+    if refused:
+        raise ModelError(f"{refused} `app.py models use` lets it serve all the same.")
     assert baseline.model is not None
     return baseline.model
