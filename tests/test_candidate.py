@@ -200,3 +200,31 @@ def test_a_refused_version_is_told_and_the_one_before_goes_on(tmp_path: Path) ->
     assert baseline.status()["history"][-1]["version"] == 3
     restarted = Baseline(tmp_path, background=False)
     assert restarted.status()["history"] == baseline.status()["history"]
+
+
+def test_a_changed_network_is_told_and_let_in_at_last(tmp_path: Path) -> None:
+    """Flows last nine times as long from some moment on; nobody asks for a training."""
+    baseline = Baseline(tmp_path, background=False)
+    duration = LIVE.index("Flow Duration")
+
+    def teach(seed: int, now_s: float, *, longer: float, n: int = 40) -> None:
+        values = normal(n, seed)
+        values[:, duration] *= longer
+        held = np.arange(n) % 5 == 0
+        baseline.offer(values, ["10.0.0.5"] * n, held, now_s)
+
+    teach(1, 1000.0, longer=1, n=700)
+    assert baseline.status()["drift"] is None
+    changed_s = 90_000.0
+    for step in range(60):
+        teach(100 + step, changed_s + 60 * step, longer=9)
+        if step == 16:
+            told = baseline.status()
+            assert told["drift"]["feature"] == "Flow Duration"
+            assert told["drift"]["since_s"] == pytest.approx(changed_s, abs=300)
+            assert "flows here last longer" in told["sentence"]
+    history = baseline.status()["history"]
+    assert [one["refused"] for one in history] == [None, "drift", "drift", None]
+    assert history[1]["drift"]["feature"] == "Flow Duration"
+    assert [one["serving"] for one in history] == [False, False, False, True]
+    assert "does not serve" not in baseline.status()["sentence"]
