@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from batches import Rows
 from errors import AppError, ModelError
 from ml.buffer import FIT, HELD, Buffer, Row
+from ml.candidate import beyond_share
 from ml.drift import Drift, drift
 from ml.lessons import SURE, Lesson, refusal, train
 from ml.model import Model
@@ -58,6 +59,9 @@ is taken from the newest flows to fit."""
 REST_S: Final = 60.0
 """Between two trainings by themselves, seconds of packet time."""
 FOLDS: Final = np.uint64(5)
+ANOTHER_NETWORK: Final = 0.5
+"""Where so large a share of the newest flows is beyond the line, hardly one passes the votes to be
+learned from: only a person can say that this is another network now."""
 DRIFT_EVERY: Final = 25
 """Never-fitted flows between two looks at how the network has changed; a look takes 5 ms."""
 
@@ -106,6 +110,7 @@ class Baseline:
         self._with_incidents: frozenset[str] = frozenset()
         self._barred: frozenset[str] = frozenset()
         self._drift: Drift | None = None
+        self._strange = 0.0
         self._unlooked = 0
         self._thread: threading.Thread | None = None
         self._training = False
@@ -262,7 +267,7 @@ class Baseline:
                 self._quarantine.clear()
                 self._bar()
                 self._fresh = 0
-                self._drift = None
+                self._drift, self._strange = None, 0.0
                 self._trouble = None
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -334,18 +339,24 @@ class Baseline:
             "training.",
             refusal(last) if last and last["version"] != serving["version"] else None,
             self._drift.sentence if self._drift else None,
+            "Most of the newest flows are strange to it: if this is another network now, reset the "
+            "live model."
+            if self._strange > ANOTHER_NETWORK
+            else None,
         ]
         return " ".join(part for part in parts if part)
 
     def _look_for_drift(self) -> None:
         """With the lock held: what has changed since the serving version learned."""
         self._unlooked = 0
+        self._drift, self._strange = None, 0.0
         model, serving = self._model, self._versions.serving
         if model is None or serving is None:
-            self._drift = None
             return
-        times_s = self._buffer.times_s(HELD)
-        self._drift = drift(model, self._buffer.values(HELD), times_s, float(serving["newest"]))
+        values, times_s = self._buffer.values(HELD), self._buffer.times_s(HELD)
+        self._drift = drift(model, values, times_s, float(serving["newest"]))
+        if self._drift is not None:
+            self._strange = beyond_share(model, values[-100:], self._weight, self._alpha)
 
     # --- training -------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from features import matrix
 from ml.model import Model
 from ml.selftest import attacks
 
-__all__ = ["Comparison", "canary", "compare"]
+__all__ = ["Comparison", "beyond_share", "canary", "compare"]
 
 log = logging.getLogger("secureflux.baseline")
 
@@ -119,6 +119,11 @@ def compare(
     elif not by_hand and _rate(differ) > MOVED and int(differ.sum()) >= FEWEST_MOVED:
         refused = "drift" if _refusals(before, toward) < REPEATS else None
     return Comparison(seen, _rate(over), _rate(odd_before), _rate(differ), toward, lost, refused)
+
+
+def beyond_share(model: Model, values: Values, weight: float, alpha: float) -> float:
+    """Share of (n, k) flows beyond a model's line."""
+    return _rate(_scores(model, values) < _line(model, weight, alpha))
 
 
 def canary(model: Model) -> dict[str, Values]:

@@ -223,8 +223,24 @@ def test_a_changed_network_is_told_and_let_in_at_last(tmp_path: Path) -> None:
             assert told["drift"]["feature"] == "Flow Duration"
             assert told["drift"]["since_s"] == pytest.approx(changed_s, abs=300)
             assert "flows here last longer" in told["sentence"]
+            assert "if this is another network now" not in told["sentence"]
     history = baseline.status()["history"]
     assert [one["refused"] for one in history] == [None, "drift", "drift", None]
     assert history[1]["drift"]["feature"] == "Flow Duration"
     assert [one["serving"] for one in history] == [False, False, False, True]
     assert "does not serve" not in baseline.status()["sentence"]
+
+
+def test_where_nothing_is_as_it_was_a_reset_is_advised(tmp_path: Path) -> None:
+    baseline = Baseline(tmp_path, background=False)
+    first = normal(700, 1)
+    baseline.offer(first, ["10.0.0.5"] * 700, np.arange(700) % 5 == 0, 1000.0)
+    # All are beyond the line, so that only the fifth that no vote chooses comes in.
+    other = np.roll(normal(150, 2), 7, axis=1) * 50
+    baseline.offer(other, ["10.0.0.5"] * 150, np.ones(150, bool), 90_000.0)
+    told = baseline.status()
+    assert told["drift"] is not None
+    assert told["sentence"].endswith("if this is another network now, reset the live model.")
+    baseline.reset()
+    assert "another network" not in baseline.status()["sentence"]
+    assert baseline.status()["drift"] is None
