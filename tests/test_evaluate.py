@@ -411,6 +411,8 @@ def test_a_folder_without_tables_ends_in_one_sentence(
     assert capsys.readouterr().err.count("\n") == 1
     assert evaluate.main(["--data", str(tmp_path), "--lab", "gone", "gone"]) != 0
     assert "There is no file gone" in capsys.readouterr().err
+    assert evaluate.main(["--data", str(tmp_path), "--captures", str(tmp_path)]) != 0
+    assert "There is no index.tsv" in capsys.readouterr().err
 
 
 def test_the_tables_at_hand_give_the_split_that_was_asked_for() -> None:

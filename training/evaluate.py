@@ -97,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
 def _sources(given: argparse.Namespace) -> Sources:
     development = DATA / "captures"
     captures = given.captures or given.data / "captures"
-    if given.captures is None and not (captures / "index.tsv").is_file():
+    if not (captures / "index.tsv").is_file():
+        if given.captures is not None:
+            raise InputError(f"There is no index.tsv in {captures}: it says what each one holds.")
         captures = None
     held_out = captures is not None and captures.resolve() != development.resolve()
     labs: tuple[tuple[Path, Path], ...]
@@ -107,10 +109,11 @@ def _sources(given: argparse.Namespace) -> Sources:
             raise InputError(f"There is no file {missing[0]}.")
         labs = ((given.lab[0], given.lab[1]),)
     else:
-        labs = tuple(
+        named = (
             (path, path.with_name(path.name.removesuffix(".pcap.gz") + ".labels.tsv"))
             for path in sorted((given.data / "lab").glob("*.pcap.gz"))
         )
+        labs = tuple((capture, labels) for capture, labels in named if labels.is_file())
     return Sources(given.data, captures, held_out, labs)
 
 
