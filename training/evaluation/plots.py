@@ -90,10 +90,10 @@ def bars(
         if upright:
             out.append(_text(middle, HEIGHT - BOTTOM + 16, label, "middle"))
         else:
-            x, y = middle + 4, HEIGHT - BOTTOM + 14
+            across, down = middle + 4, HEIGHT - BOTTOM + 14
             out.append(
-                f'<text x="{x:.1f}" y="{y}" text-anchor="end" '
-                f'transform="rotate(-35 {x:.1f} {y})">{escape(label)}</text>'
+                f'<text x="{across:.1f}" y="{down}" text-anchor="end" '
+                f'transform="rotate(-35 {across:.1f} {down})">{escape(label)}</text>'
             )
     for place, name in enumerate(names):
         out += _key(place, name)
