@@ -18,6 +18,7 @@ from batches import FlowBatch
 from benchmarks.synthetic import write_capture
 from errors import AppError
 from flow_tracker import FlowTracker
+from ml.candidate import REPEATS
 from packets import Decoder
 from predict import Predictor
 from settings import Settings
@@ -69,8 +70,10 @@ def train(data_dir: Path, *, gap_us: int, seconds: int) -> None:
     for frames in capture.read_capture(path):
         learn(tracker.track(decoder.decode(frames)))
     learn(tracker.flush())
-    # Once more, on all that was collected.
-    predictor.retrain_baseline()
+    # Again on all that was collected, until it serves: what a first version of few flows saw may
+    # be ordinary in traffic as varied as this.
+    for _ in range(REPEATS + 1):
+        predictor.retrain_baseline()
     silent = [model["name"] for model in predictor.status()["models"] if model["state"] != "READY"]
     predictor.close()
     path.unlink()

@@ -8,8 +8,9 @@ harmless flows differently, does not serve.
 A network may really have changed, and then no version after the change would ever serve. What
 tells that from poison: the change stays (REPEATS trainings in a row moved flows the same way) while
 every attack is still seen, and sources that alert often are in quarantine, so that their flows are
-not among those compared. The next version then serves. An attack that is no longer seen is never
-outwaited; a person may still let that version serve.
+not among those compared. The next version then serves. An attack that is no longer seen is
+outwaited only where the serving version is of no use: it objected to more than OBJECTS of the
+newest flows at REPEATS trainings in a row. A person may let any kept version serve.
 
 The first version has nothing to be compared with and serves: to hold it against attacks that first
 versions elsewhere see was tried, and delayed it on a harmless network until an attack of 5 % had
@@ -39,6 +40,9 @@ Values = NDArray[np.float64]
 Toward = Literal["odd", "normal"]
 
 MOVED: Final = 0.02
+OBJECTS: Final = 0.05
+"""A version that objects to more of the newest never-fitted flows sees attacks by objecting to
+everything: one of 600 flows of very varied traffic objected to 9 in 100, and barred all others."""
 FEWEST_MOVED: Final = 5
 """Flows that must have moved at least: of 125 compared, 3 are beyond MOVED by chance."""
 SEEN: Final = 0.5
@@ -115,7 +119,8 @@ def compare(
         toward = "odd" if 2 * int((differ & odd_now).sum()) > int(differ.sum()) else "normal"
     refused: Literal["canary", "drift"] | None = None
     if lost:
-        refused = "canary"
+        outwaited = _rate(odd_before) > OBJECTS and _useless(before) >= REPEATS
+        refused = None if outwaited else "canary"
     elif not by_hand and _rate(differ) > MOVED and int(differ.sum()) >= FEWEST_MOVED:
         refused = "drift" if _refusals(before, toward) < REPEATS else None
     return Comparison(seen, _rate(over), _rate(odd_before), _rate(differ), toward, lost, refused)
@@ -147,7 +152,7 @@ def _beyond(scores: Mapping[str, Values], line: float) -> dict[str, float]:
 
 def _scores(model: Model, values: Values) -> Values:
     assert model.calibration is not None
-    return model.calibration.score(model.oddness(model.transformed(values))[1])
+    return model.calibration.score(model.look(model.transformed(values)).oddness)
 
 
 def _line(model: Model, weight: float, alpha: float) -> float:
@@ -166,6 +171,18 @@ def _lost(now: Mapping[str, float], before: Mapping[str, float]) -> tuple[str, .
         and before.get(one.name, 0.0) >= SEEN
         and now[one.name] < before[one.name] / 2
     )
+
+
+def _useless(before: Sequence[Mapping[str, Any]]) -> int:
+    """How many of the newest trainings in a row were refused for an attack they lost, while the
+    serving version objected to more than OBJECTS of the newest flows."""
+    n = 0
+    for training in reversed(before):
+        objected = training.get("before_rate") or 0.0
+        if training.get("refused") != "canary" or objected <= OBJECTS:
+            break
+        n += 1
+    return n
 
 
 def _refusals(before: Sequence[Mapping[str, Any]], toward: Toward | None) -> int:

@@ -138,7 +138,10 @@ def test_all_three_models_vote_on_every_flow(tmp_path: Path) -> None:
     # Models from elsewhere do not judge a flow of a single packet.
     assert 0 < found["votes"]["home"] == found["votes"]["industrial"] <= flows
     assert found["alerts"] < flows / 4, "it was not trained on such traffic"
-    assert (result["ratio"] is None) == (not installed("nfstream"))
+    forests = result["turns"][verdicts.FORESTS][0]
+    assert (forests["packets"], forests["flows"]) == (PACKETS, flows)
+    assert forests["judging_s"] < found["judging_s"]
+    assert ("nfstream" in result["turns"]) == installed("nfstream")
     shown(verdicts.tables(result), 1)
 
 

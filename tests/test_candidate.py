@@ -64,6 +64,19 @@ def test_the_next_version_of_the_same_network_serves(serving: Model) -> None:
     )
 
 
+def test_a_version_that_objects_to_every_other_flow_is_replaced_at_last(
+    serving: Model, blind: Model
+) -> None:
+    strange = normal(150, 6)
+    strange[:, LIVE.index("Flow Duration")] *= 1e3
+    for refusals, refused in ((REPEATS - 1, "canary"), (REPEATS, None)):
+        before = [{"refused": "canary", "before_rate": 0.3, "toward": None}] * refusals
+        found = compared(blind, serving, strange, before=before)
+        assert found.before_rate is not None
+        assert found.before_rate > 0.05
+        assert (found.refused, bool(found.lost)) == (refused, True)
+
+
 def test_a_version_blind_to_an_attack_does_not_serve(serving: Model, blind: Model) -> None:
     found = compared(blind, serving, normal(150, 6))
     assert found.refused == "canary"
@@ -119,7 +132,7 @@ def test_every_attack_has_its_own_scores(serving: Model) -> None:
     ]
     one = attacks()[3]
     assert serving.calibration is not None
-    alone = serving.oddness(serving.transformed(matrix(one.rows)))[1]
+    alone = serving.look(serving.transformed(matrix(one.rows))).oddness
     assert np.allclose(scores[one.name], serving.calibration.score(alone))
 
 
@@ -180,8 +193,7 @@ def test_a_refused_version_is_told_and_the_one_before_goes_on(tmp_path: Path) ->
     teach(normal(700, 1), 1000.0)
     assert baseline.status()["version"] == 1
     scan = of_attack(SCAN)
-    poison = np.repeat(scan, 2, axis=0)
-    teach(np.concatenate([normal(620, 2), poison, poison]), 2000.0)
+    teach(np.concatenate([normal(760, 2), scan[:30]]), 2000.0)
     told = baseline.status()
     assert told["version"] == 1
     last = told["history"][-1]
