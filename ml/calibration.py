@@ -31,6 +31,10 @@ reference of 500, and costs nothing in detection (the same AUC and recall, measu
 SMALLEST_TAIL: Final = 0.05
 """Where the oddest normal flows tie, the tail would fall off a cliff; in the unit of a model's
 oddness (orders of magnitude, summed over its experts) a tenth of what is usual."""
+TIE: Final = 1e-6
+"""Of the tail's slope: what differs by less is equally odd. Networks repeat themselves to the last
+byte, and the same flow comes out some 1e-15 apart in batches of other sizes; without this a flow
+that is one of many alike would now and then be odder than all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +62,10 @@ class Calibration:
     @classmethod
     def fit(cls, oddness: Values, smallest_tail: float = SMALLEST_TAIL) -> Calibration:
         """oddness: (n,) of held-out normal flows, n >= 1, in any order."""
-        if not len(oddness) or not np.isfinite(oddness).all():
+        oddness = np.asarray(oddness, np.float64)
+        if oddness.ndim != 1 or not len(oddness) or not np.isfinite(oddness).all():
             raise ModelError("A calibration needs the scores of at least one normal flow.")
-        return cls(np.sort(np.asarray(oddness, np.float64)), smallest_tail)
+        return cls(np.sort(oddness), smallest_tail)
 
     def __len__(self) -> int:
         return len(self.oddness)
@@ -68,7 +73,7 @@ class Calibration:
     def score(self, oddness: Values) -> Values:
         """(n,) -> (n,) log10(p), at most 0; lower is odder."""
         reference = len(self.oddness)
-        as_odd = reference - np.searchsorted(self.oddness, oddness, side="left")
+        as_odd = reference - self._less_odd(oddness)
         score: Values = np.log10((1.0 + as_odd) / (reference + 1.0))
         score += self._beyond(oddness - self.oddness[-1])
         return score
@@ -80,10 +85,14 @@ class Calibration:
         would look more ordinary than they are.
         """
         reference = len(self.oddness)
-        others_as_odd = reference - 1 - np.searchsorted(self.oddness, oddness, side="left")
+        others_as_odd = reference - 1 - self._less_odd(oddness)
         score: Values = np.log10((1.0 + others_as_odd) / reference)
         score += self._beyond(oddness - self.oddness[max(reference - 2, 0)])
         return score
+
+    def _less_odd(self, oddness: Values) -> NDArray[np.intp]:
+        """(n,) -> (n,) how many flows of the reference are less odd."""
+        return np.searchsorted(self.oddness, oddness - TIE * self._tail, side="left")
 
     def _beyond(self, excess: Values) -> Values:
         """(n,) oddness beyond the oddest -> (n,) what log10(p) loses there, at most 0."""
@@ -93,7 +102,7 @@ class Calibration:
 
     def beyond(self, oddness: Values) -> NDArray[np.bool_]:
         """(n,) odder than every normal flow of the reference."""
-        odder: NDArray[np.bool_] = oddness > self.oddness[-1]
+        odder: NDArray[np.bool_] = oddness - TIE * self._tail > self.oddness[-1]
         return odder
 
     @property
@@ -139,4 +148,6 @@ def rarity(score: float, reference: int, beyond: bool) -> dict[str, Any]:
     """A score as "1 in n", n never finer than the reference; `beyond` as Calibration.beyond."""
     if reference <= 0 or not np.isfinite(score):
         return {"n": None, "reference": 0, "beyond": False}
-    return {"n": min(10.0**-score, reference), "reference": reference, "beyond": bool(beyond)}
+    # Beyond that many powers of ten floats end, and no reference reaches them.
+    n = 10.0 ** min(-score, 300.0)
+    return {"n": min(n, reference), "reference": reference, "beyond": bool(beyond)}

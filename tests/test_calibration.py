@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from errors import ModelError
-from ml.calibration import BINS, Calibration, rarity
+from ml.calibration import BINS, TIE, Calibration, rarity
 
 ODDNESS = arrays(
     np.float64, st.integers(1, 80), elements=st.floats(0, 1, allow_nan=False, width=32)
@@ -61,12 +63,27 @@ def test_the_line_is_never_finer_than_the_reference(
     assert c.threshold(weight, alpha) == pytest.approx(np.log10(p))
 
 
+def test_what_differs_by_rounding_alone_is_equally_odd() -> None:
+    c = Calibration.fit(np.array([1.0, 2.0, 3.0, 3.0, 3.0]))
+    same = np.array([3.0 - 1e-12, 3.0, 3.0 + 1e-12])
+    assert c.score(same) == pytest.approx([np.log10(4 / 6)] * 3, abs=1e-9)
+    assert c.score_left_out(same) == pytest.approx([np.log10(3 / 5)] * 3, abs=1e-9)
+    assert c.beyond(same).tolist() == [False] * 3
+    assert c.beyond(np.array([3.001])).tolist() == [True]
+
+
+@pytest.mark.parametrize("oddness", [np.ones((2, 2)), np.array(1.0), np.empty(0), [np.inf]])
+def test_what_is_no_reference_is_refused(oddness: Any) -> None:
+    with pytest.raises(ModelError):
+        Calibration.fit(oddness)
+
+
 @given(ODDNESS, st.floats(0.001, 1))
 def test_oddness_at_the_line_is_where_votes_begin(oddness: np.ndarray, alpha: float) -> None:
     c = Calibration.fit(oddness)
     line = c.threshold(1.0, alpha)
     raw = c.oddness_at(line)
-    above = np.nextafter(np.float64(raw), np.inf)
+    above = raw + 2 * TIE * c.smallest_tail * max(1.0, 20 * np.ptp(oddness))
     assert c.score(np.array([above]))[0] < line + 1e-9
     lower = c.oddness[c.oddness < raw]
     if len(lower) and line < -1e-9:
