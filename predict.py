@@ -283,7 +283,7 @@ class Predictor:
             return
         for name, model in self._foreign.items():
             z = model.transformed(values[:, model.columns])
-            self._local.renew(name, model.oddness(z)[1])
+            self._local.renew(name, model.look(z).oddness)
         self._local.save()
 
     # --- what people decide ---------------------------------------------------------------------

@@ -55,7 +55,7 @@ def explain(model: Model, values: Values, z: Values) -> list[list[Deviation]]:
     without[flow, place, tried] = normal[flow, tried]
     alone[flow, place, tried] = z[flow, tried]
     rows = np.concatenate([z, normal, without.reshape(-1, k), alone.reshape(-1, k)])
-    _, odd = model.oddness(rows)
+    odd = model.look(rows).oddness
     own, usual = odd[:n, None], odd[n : 2 * n, None]
     without_odd, alone_odd = odd[2 * n :].reshape(2, n, -1)
     falls = np.maximum(own - without_odd, 0.0)

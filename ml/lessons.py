@@ -86,7 +86,7 @@ def _trained(
     )
     model = fitted.model
     some = lesson.normal[:: max(len(lesson.normal) // MEDIANS_OF, 1)]
-    raw, oddness = model.oddness(model.transformed(some))
+    raw, _, oddness = model.look(model.transformed(some))
     assert model.calibration is not None
     told = {
         "version": lesson.version,

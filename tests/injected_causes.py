@@ -104,7 +104,7 @@ def _unflagged(model: Model, values: Values) -> float:
 
 def _flagged(model: Model, values: Values) -> Mask:
     assert model.calibration is not None
-    _, oddness = model.oddness(model.transformed(values))
+    oddness = model.look(model.transformed(values)).oddness
     flagged: Mask = model.calibration.score(oddness) < model.calibration.threshold(1.0, ALPHA)
     return flagged
 

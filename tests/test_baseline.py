@@ -112,7 +112,7 @@ def test_the_files_of_the_specification(tmp_path: Path) -> None:
     x = flows(np.random.default_rng(9), 20)
     model = registry.load(tmp_path)
     assert np.allclose(
-        forest.score_samples(scaler.transform(x)), model.oddness(model.transformed(x))[0]
+        forest.score_samples(scaler.transform(x)), model.look(model.transformed(x)).raw
     )
     metadata = json.loads((tmp_path / METADATA).read_text())
     assert metadata["serving"] == 1
@@ -158,8 +158,8 @@ def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
     assert again.model is not None
     x = flows(np.random.default_rng(3), 50)
     assert np.array_equal(
-        third.model.oddness(third.model.transformed(x))[1],
-        again.model.oddness(again.model.transformed(x))[1],
+        third.model.look(third.model.transformed(x)).oddness,
+        again.model.look(again.model.transformed(x)).oddness,
     )
 
 

@@ -68,10 +68,10 @@ def test_a_deviation_tells_value_range_ratio_and_share(model: Model) -> None:
 def test_the_ordinary_value_makes_a_flow_ordinary(model: Model) -> None:
     x = normal_flows(np.random.default_rng(8), 40)
     x[:, 11] *= 1e4
-    odd = model.oddness(model.transformed(x))[1]
+    odd = model.look(model.transformed(x)).oddness
     for flow, told in zip(x, explain(model, x, model.transformed(x)), strict=True):
         flow[model.features.index(told[0].feature)] = told[0].ordinary
-    assert np.all(model.oddness(model.transformed(x))[1] < odd)
+    assert np.all(model.look(model.transformed(x)).oddness < odd)
 
 
 def test_one_far_feature_does_not_choose_what_a_flow_is_held_against(model: Model) -> None:

@@ -319,7 +319,7 @@ def test_confirmed_flows_join_the_fit_and_are_told(
     assert judged["real_attacks_flagged"] == "3 of 3"
     still = int(judged["false_positives_still_flagged"].split()[0])
     odd = before.calibration.score(  # type: ignore[union-attr]
-        before.oddness(before.transformed(rows[:, before.columns]))[1]
+        before.look(before.transformed(rows[:, before.columns])).oddness
     )
     assert (odd < before.calibration.threshold(1.0, 0.01)).all()  # type: ignore[union-attr]
     assert still <= 4
@@ -336,7 +336,7 @@ def seen_best(folder: Path) -> selftest.Attack:
     shares = {}
     for attack in selftest.attacks():
         z = model.transformed(matrix(attack.rows)[:, model.columns])
-        odd = model.calibration.score(model.oddness(z)[1]) < line
+        odd = model.calibration.score(model.look(z).oddness) < line
         shares[attack.name] = float(odd.mean()) if len(attack) >= 10 else 0.0
     best = max(shares, key=lambda name: shares[name])
     assert shares[best] >= 0.9

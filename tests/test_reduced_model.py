@@ -116,7 +116,7 @@ def test_flows_of_our_own_are_judged(model: Model) -> None:
     # 40 GB in two packets, answered by nothing.
     absurd = np.array([nine(1e3, 2, 0, 4e10, 0)])
     scores = model.calibration.score(
-        model.oddness(model.transformed(np.concatenate([ordinary, absurd])))[1]
+        model.look(model.transformed(np.concatenate([ordinary, absurd]))).oddness
     )
     assert scores[0] > -2.0
     assert scores[1] < -2.0
@@ -128,12 +128,12 @@ def test_records_of_other_programs_are_judged(name: str, model: Model) -> None:
     assert model.calibration is not None
     values = of_records(name)
     assert len(values) >= 20
-    oddness = model.oddness(model.transformed(values))[1]
+    oddness = model.look(model.transformed(values)).oddness
     scores = model.calibration.score(oddness)
     assert np.isfinite(scores).all()
     assert (scores <= 0).all()
     # Ordinary in bulk: were a unit wrong by a thousand, most would lie beyond the line.
     assert np.median(scores) > -2.0
     wrong = values * np.where(np.arange(9) == 0, 1e-6, 1.0)
-    moved = model.calibration.score(model.oddness(model.transformed(wrong))[1])
+    moved = model.calibration.score(model.look(model.transformed(wrong)).oddness)
     assert np.median(moved) < np.median(scores)

@@ -163,7 +163,7 @@ def test_the_four_scripts_make_a_model(
     model = registry.load(out)
     forest, scaler = joblib.load(out / names.forest), joblib.load(out / names.scaler)
     x = read_normal(name, data).values[:40]
-    raw = model.oddness(model.transformed(x))[0]
+    raw = model.look(model.transformed(x)).raw
     assert np.abs(forest.score_samples(scaler.transform(x)) - raw).max() <= 1e-12
     assert np.load(out / str(names.scaled)).shape == (manifest["training"]["flows"], len(features))
     card = (out / "README.md").read_text()
@@ -353,7 +353,7 @@ def test_the_shipped_industrial_model_keeps_its_figures() -> None:
     attacks = attacks.where(attacks.groups == "Wednesday")
 
     def oddness(flows: Flows) -> np.ndarray:
-        return model.oddness(model.transformed(flows.values))[1]
+        return model.look(model.transformed(flows.values)).oddness
 
     # The forest alone; .94 is the least that was asked of it.
     assert auc(oddness(unseen), oddness(attacks)) > 0.97

@@ -77,7 +77,7 @@ class Feedback:
         ):
             if len(values):
                 z = model.transformed(select(values, model.features))
-                odd = model.calibration.score(model.oddness(z)[1]) < line
+                odd = model.calibration.score(model.look(z).oddness) < line
                 told[name] = f"{int(odd.sum())} of {len(odd)}"
         return told
 

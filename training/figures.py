@@ -154,7 +154,7 @@ def _fit_on(name: str, normal: Flows, held_out: Flows | None) -> Model:
 
 
 def _oddness(model: Model, flows: Flows) -> Values:
-    return model.oddness(model.transformed(flows.values))[1]
+    return model.look(model.transformed(flows.values)).oddness
 
 
 def _at_line(model: Model, normal: Flows, attacks: Flows | None) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def _rarer(attack: Attack, model: Model, share: float) -> float:
     if model.calibration is None:
         return 0.0
     z = model.transformed(matrix(attack.rows)[:, model.columns])
-    score = model.calibration.score(model.oddness(z)[1])
+    score = model.calibration.score(model.look(z).oddness)
     return float(np.mean(score < model.calibration.threshold(1.0, share)))
 
 
