@@ -249,14 +249,18 @@ class Forest:
         leaf = child == places
         feature = self.nodes["feature"]
         sound = (
-            len(self.missing_left) == len(self.paths) == n
+            self.roots.ndim == 1
+            and self.missing_left.shape == self.paths.shape == (n,)
             and (leaf | ((child > places) & (child + 1 < n))).all()
+            # Neither a number nor an unknown value leads on from a leaf.
             and (self.nodes["threshold"][leaf] == np.inf).all()
+            and (self.missing_left[leaf] != 0).all()
             and ((feature >= 0) & (feature < self.features)).all()
             and len(self.roots) > 0
             and ((self.roots >= 0) & (self.roots < n)).all()
             and np.isfinite(self.paths).all()
             and 0 <= self.steps <= n
+            and np.isfinite(self.normal_path)
         )
         if not sound:
             raise ModelError("The forest's arrays do not fit together.")

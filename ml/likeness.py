@@ -25,7 +25,7 @@ from errors import ModelError
 from features import LIVE, matrix
 from ml import selftest
 from ml.model import Model
-from ml.transform import clipped
+from ml.transform import clipped, squared_distances
 
 __all__ = ["CENTRES", "Likeness"]
 
@@ -141,7 +141,7 @@ class Likeness:
             log.warning("What a suppression would hide is not known. %s", error)
             return []
         model = next(iter(self._models()), None)
-        flows_hidden = len(centres) and times_line is None
+        flows_hidden = len(_whole(centres)) and times_line is None
         for attack in attacks:
             hidden = 0.0
             if times_line is not None and attack.pattern == subpattern:
@@ -159,18 +159,21 @@ class Likeness:
     def _seen_of(self, model: Model) -> dict[str, Values]:
         """Attack -> what of its flows the model objects to by its own line, in its space."""
         key = (model.name, model.version)
-        if key not in self._seen:
-            seen = {}
+        with self._lock:
+            remembered = self._seen.get(key)
+        if remembered is None:
+            remembered = {}
             for attack in selftest.attacks():
                 values = matrix(attack.rows)
                 z = model.transformed(values[:, model.columns])
                 odd = np.zeros(len(z), bool)
                 if model.calibration is not None:
-                    score = model.calibration.score(model.oddness(z)[1])
+                    score = model.calibration.score(model.look(z).oddness)
                     odd = score < model.calibration.threshold(1.0, ALPHA)
-                seen[attack.name] = clipped(z)[odd]
-            self._seen = {key: seen}
-        return self._seen[key]
+                remembered[attack.name] = clipped(z)[odd]
+            with self._lock:
+                self._seen = {key: remembered}
+        return remembered
 
     def _region(self, model: Model, centres: Sequence[Sequence[float]]) -> _Region:
         key = (model.name, model.version, tuple(map(tuple, centres)))
@@ -229,6 +232,5 @@ _PROTOCOLS: Final = {ICMP: "ICMP", TCP: "TCP", UDP: "UDP", ICMPV6: "ICMPv6"}
 
 def _distances(points: Values, centres: Values) -> Values:
     """(n, m)"""
-    squares = (points**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)
-    distances: Values = np.sqrt(np.maximum(squares - 2.0 * points @ centres.T, 0.0))
+    distances: Values = np.sqrt(np.maximum(squared_distances(points, centres), 0.0))
     return distances

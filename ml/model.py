@@ -17,7 +17,14 @@ from ml.experts import EXPERTS, Expert, ForestExpert
 from ml.forest import Forest
 from ml.mixture import Mixture, fit_mixture
 from ml.neighbours import Neighbours
-from ml.transform import QuantileNormal, Scaler, Whitening, clipped
+from ml.transform import (
+    QuantileNormal,
+    Scaler,
+    Whitening,
+    clipped,
+    finite,
+    squared_distances,
+)
 
 __all__ = [
     "SEED",
@@ -113,11 +120,6 @@ class Model:
             parts[:, place] = reference.score(oddness)
         return Look(-own[0], parts, -(parts @ self.weights))
 
-    def oddness(self, z: Values) -> tuple[Values, Values]:
-        """(n, k) z -> (raw, oddness) of `look`."""
-        seen = self.look(z)
-        return seen.raw, seen.oddness
-
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = {
             "low": self.low,
@@ -138,6 +140,9 @@ class Model:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> Model:
         """ModelError where an array is missing or they do not fit together."""
         try:
+            for name, array in arrays.items():
+                if array.dtype.kind not in "biuf":
+                    raise ModelError(f"The model's array {name} does not hold plain numbers.")
             features = tuple(manifest["features"])
             model = cls(
                 name=str(manifest["name"]),
@@ -156,32 +161,40 @@ class Model:
                 ),
                 weights=np.asarray(arrays["weights"], np.float64),
                 calibration=Calibration.from_arrays(arrays),
-                low=arrays["low"],
-                high=arrays["high"],
-                medoids=arrays["medoids"].astype(np.float64),
+                low=np.asarray(arrays["low"], np.float64),
+                high=np.asarray(arrays["high"], np.float64),
+                medoids=np.asarray(arrays["medoids"], np.float64),
                 manifest=manifest,
             )
+            model._check()
         except KeyError as error:
             raise ModelError(f"The model lacks {error}.") from error
-        except (ValueError, TypeError, IndexError) as error:
+        except (AttributeError, ValueError, TypeError, IndexError) as error:
             raise ModelError(f"The model's arrays do not fit together ({error}).") from error
-        k = len(features)
-        widths = {
-            len(model.transform.scales),
-            len(model.low),
-            len(model.high),
-            model.medoids.shape[1],
-        }
-        fit_together = len(model.references) == len(model.weights) == len(model.experts)
-        if not fit_together or next(iter(model.experts)) != "forest":
-            raise ModelError("The model's experts do not fit together.")
-        if widths != {k}:
-            raise ModelError(f"The model names {k} features but its arrays hold {sorted(widths)}.")
-        try:
-            model.look(model.medoids[:1])
-        except ValueError as error:
-            raise ModelError(f"The model's experts do not fit its features ({error}).") from error
         return model
+
+    def _check(self) -> None:
+        """ModelError where what a file holds is no model that can judge."""
+        k, experts = len(self.features), len(self.experts)
+        if not experts or next(iter(self.experts)) != "forest":
+            raise ModelError("The model's experts do not begin with a forest.")
+        tails = [one.smallest_tail for one in self.references]
+        if len(tails) != experts or not all(0 < tail < np.inf for tail in tails):
+            raise ModelError("The model's experts do not fit together.")
+        if len(self.transform.scales) != k:
+            raise ModelError(
+                f"The model names {k} features but its transform has {len(self.transform.scales)}."
+            )
+        for name, array, shape in (
+            ("weights", self.weights, (experts,)),
+            ("low", self.low, (k,)),
+            ("high", self.high, (k,)),
+            ("medoids", self.medoids, (max(len(self.medoids), 1), k)),
+        ):
+            if array.shape != shape or not np.isfinite(array).all():
+                raise ModelError(f"The model's {name} are not finite numbers of shape {shape}.")
+        if not np.isfinite(self.look(self.medoids[:1]).oddness).all():
+            raise ModelError("The model has no score for its own normal flows.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +284,7 @@ def assemble(
         seen = expert.oddness(counted)
         references.append(Calibration.fit(seen, EXPERTS[kind].smallest_tail))
         oddness -= weight * references[-1].score_left_out(seen)
-    low, high = np.percentile(normal, USUAL, axis=0)
+    low, high = np.percentile(finite(normal), USUAL, axis=0)
     model = Model(
         name=name,
         version=version,
@@ -300,18 +313,11 @@ def _medoids(z: Values, most: int, seed: int) -> Values:
     points = clipped(rows)
     centres = points[np.random.default_rng(seed).choice(len(rows), most, replace=False)]
     for _ in range(ROUNDS):
-        cluster = _distances(points, centres).argmin(axis=1)
+        cluster = squared_distances(points, centres).argmin(axis=1)
         sizes = np.bincount(cluster, minlength=most)
         sums = np.zeros_like(centres)
         np.add.at(sums, cluster, points)
         # An empty cluster stays where it is.
         centres = np.where(sizes[:, None] > 0, sums / np.maximum(sizes, 1)[:, None], centres)
-    nearest: Values = rows[np.unique(_distances(points, centres).argmin(axis=0))]
+    nearest: Values = rows[np.unique(squared_distances(points, centres).argmin(axis=0))]
     return nearest
-
-
-def _distances(points: Values, centres: Values) -> Values:
-    """(n, m) squared distances."""
-    squares = (points**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)
-    distances: Values = squares - 2.0 * points @ centres.T
-    return distances

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from compiled import compiled
 from errors import ModelError
-from ml.transform import clipped
+from ml.transform import clipped, squared_distances
 
 __all__ = ["Neighbours", "nearest", "warm"]
 
@@ -138,6 +138,7 @@ class Neighbours:
         spacing = np.asarray(arrays["neighbours_spacing"], np.float64)
         sound = (
             references.ndim == 2
+            and spacing.ndim == 1
             and len(references) == len(spacing) >= NEAREST
             and np.isfinite(references).all()
             and np.isfinite(spacing).all()
@@ -152,11 +153,10 @@ def _spacing(rows: Singles) -> Values:
     """(m,) mean distance of each row to its OWN_NEAREST nearest others."""
     others = min(OWN_NEAREST, len(rows) - 1)
     points = rows.astype(np.float64)
-    squares = (points**2).sum(axis=1)
     out = np.empty(len(points))
     for start in range(0, len(points), 512):
         piece = points[start : start + 512]
-        distances = squares[start : start + 512, None] + squares - 2.0 * piece @ points.T
+        distances = squared_distances(piece, points)
         distances[np.arange(len(piece)), start + np.arange(len(piece))] = np.inf
         closest = np.partition(distances, others - 1, axis=1)[:, :others]
         out[start : start + 512] = np.sqrt(np.maximum(closest, 0.0)).mean(axis=1)

@@ -145,7 +145,9 @@ def load(folder: Path) -> Model:
             raise ModelError(f"The model in {folder} unpacks to {size:,} bytes; it is not loaded.")
         with np.load(io.BytesIO(content), allow_pickle=False) as packed:
             arrays = {name: packed[name] for name in packed.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds
         raise ModelError(f"{folder / ARRAYS} is damaged ({error}).") from error
     try:
         return Model.from_arrays(arrays, manifest)

@@ -18,7 +18,15 @@ from scipy.special import ndtri
 from errors import ModelError
 from ml.forest import interpolate
 
-__all__ = ["CLIP", "QuantileNormal", "Scaler", "Whitening", "clipped", "finite"]
+__all__ = [
+    "CLIP",
+    "QuantileNormal",
+    "Scaler",
+    "Whitening",
+    "clipped",
+    "finite",
+    "squared_distances",
+]
 
 Values = NDArray[np.float64]
 Arrays = dict[str, NDArray[Any]]
@@ -40,6 +48,13 @@ def finite(values: Values) -> Values:
 def clipped(z: Values) -> Values:
     """Transformed values within +-CLIP, for everything that measures distances."""
     return np.clip(z, -CLIP, CLIP)
+
+
+def squared_distances(points: Values, others: Values) -> Values:
+    """(n, k), (m, k) -> (n, m); of equal rows some 1e-15 may be left, of either sign."""
+    squares = (points**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)
+    distances: Values = squares - 2.0 * points @ others.T
+    return distances
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +139,15 @@ class QuantileNormal:
         )
         starts = np.ascontiguousarray(arrays["quantile_starts"], np.int64)
         sound = (
-            len(starts) == len(scales) + 1
+            all(array.ndim == 1 for array in (xs, zs, scales, starts))
+            and len(starts) == len(scales) + 1 > 1
             and starts[0] == 0
             and starts[-1] == len(xs) == len(zs)
             and (np.diff(starts) > 0).all()
             and np.isfinite(xs).all()
             and np.isfinite(zs).all()
+            # Within a feature the knots increase.
+            and np.isin(np.flatnonzero(np.diff(xs) <= 0) + 1, starts).all()
             and (scales > 0).all()
         )
         if not sound:
@@ -163,8 +181,15 @@ class Whitening:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Whitening:
-        mean, matrix = arrays["whitening_mean"], arrays["whitening_matrix"]
-        if matrix.shape != (len(mean), len(mean)):
+        mean, matrix = (
+            np.asarray(arrays[f"whitening_{name}"], np.float64) for name in ("mean", "matrix")
+        )
+        sound = (
+            matrix.shape == (len(mean), len(mean))
+            and np.isfinite(mean).all()
+            and np.isfinite(matrix).all()
+        )
+        if not sound:
             raise ModelError("The whitening's arrays do not fit together.")
         return cls(mean, matrix)
 

@@ -130,6 +130,11 @@ def test_arrays_bring_the_same_forest_back() -> None:
         ("forest_paths", lambda a: a * np.nan),
         ("forest_threshold", lambda a: np.zeros_like(a)),
         ("forest_missing_left", lambda a: a[:-1]),
+        ("forest_missing_left", lambda a: a[:, None]),
+        # A value that is not known would go on from the last leaf.
+        ("forest_missing_left", np.zeros_like),
+        ("forest_roots", lambda a: a[:, None]),
+        ("forest_normal_path", lambda a: a * np.nan),
     ],
 )
 def test_arrays_that_lead_outside_are_refused(name: str, change: Any) -> None:

@@ -66,6 +66,12 @@ def test_flows_without_their_values_are_like_nothing(model: Model) -> None:
     assert Likeness(list).like(centres, centres) == [False]
 
 
+def test_judged_flows_of_another_version_of_the_program_hide_nothing(model: Model) -> None:
+    """It had other features, so that nothing is known of what lies around them."""
+    likeness = Likeness(lambda: [model])
+    assert likeness.hidden_by(suppression(centres=[[1.0] * (len(LIVE) - 4)])) == []
+
+
 def test_few_centres_stand_for_many_flows(model: Model) -> None:
     likeness = Likeness(lambda: [model])
     many = flows(50, seed=9).tolist()

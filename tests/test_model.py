@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from errors import ModelError
 from features import HOME, INDUSTRIAL, LIVE
-from ml.model import Fitted, fit
+from ml.explain import explain
+from ml.model import Fitted, Model, fit
 
 
 def normal_flows(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
@@ -92,6 +96,56 @@ def test_too_few_flows_and_unknown_features_are_refused(fitted: Fitted) -> None:
         fit("home", "1", HOME, np.zeros((10, 21)), None)
     with pytest.raises(ModelError, match="nobody computes"):
         replace(fitted.model, features=(*HOME[:-1], "Flow Colour"))
+
+
+def test_flows_with_unknown_values_leave_a_usual_range() -> None:
+    x = normal_flows(np.random.default_rng(7), 300, 21)
+    x[5], x[6] = np.nan, np.inf
+    model = fit("home", "1", HOME, x, None).model
+    assert np.isfinite(model.low).all()
+    assert np.isfinite(model.high).all()
+
+
+def test_a_flow_scores_the_same_alone_and_among_others() -> None:
+    """Also one of many alike, whose oddness is that of flows of the reference."""
+    rng = np.random.default_rng(8)
+    kinds = rng.lognormal(3, 2, (12, len(LIVE)))
+    x = np.concatenate([rng.lognormal(3, 0.3, (400, len(LIVE))), kinds[rng.integers(0, 12, 400)]])
+    x = x[rng.permutation(len(x))]
+    model = fit("live", "1", LIVE, x[:600], x[600:]).model
+    z = model.transformed(x[600:])
+    together = model.look(z).parts
+    alone = np.concatenate([model.look(z[i : i + 1]).parts for i in range(len(z))])
+    assert np.abs(together - alone).max() < 1e-6
+
+
+def _changes(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    yield from (array[:0], array[:-1], array[None], array[..., None], np.array(1.0))
+    yield from (np.full(array.shape, "x"), array.astype(complex))
+    if array.dtype.kind == "f":
+        yield from (np.full(array.shape, fill) for fill in (np.nan, -np.inf))
+
+
+def test_whatever_a_file_holds_it_judges_or_is_refused(fitted: Fitted) -> None:
+    arrays = fitted.model.to_arrays()
+    manifest: dict[str, Any] = {"name": "home", "version": "1", "features": list(HOME)}
+    manifest["experts"] = list(fitted.model.expert_names)
+    flows = normal_flows(np.random.default_rng(9), 5, 21)
+    refused = 0
+    for name, array in arrays.items():
+        for changed in _changes(array):
+            try:
+                model = Model.from_arrays({**arrays, name: changed}, manifest)
+            except ModelError:
+                refused += 1
+                continue
+            # What a file may lack without being another: a feature's place, a tree's root.
+            assert model.look(model.transformed(flows)).oddness.shape == (5,)
+            explain(model, flows, model.transformed(flows))
+    assert refused > 8 * len(arrays)
+    for experts in ([], ["mixture", "forest"], "forest", None, [["forest"]]):
+        with pytest.raises(ModelError):
+            Model.from_arrays(arrays, {**manifest, "experts": experts})
 
 
 def test_arrays_of_another_width_are_refused(fitted: Fitted) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import shutil
@@ -132,6 +133,22 @@ def test_a_pickle_inside_the_arrays_is_not_loaded(fitted: Fitted, folder: Path) 
     _own(folder, pickle.dumps([1, 2]))
     with pytest.raises(ModelError, match="damaged"):
         registry.load(folder)
+
+
+def test_an_archive_damaged_inside_is_refused(folder: Path) -> None:
+    """Whatever zipfile, zlib and numpy make of it."""
+    whole = (folder / "model.npz").read_bytes()
+    for place in range(40, 400, 12):
+        for change in (0x01, 0xFF):
+            damaged = bytearray(whole)
+            damaged[place] ^= change
+            _own(folder, bytes(damaged))
+            with contextlib.suppress(ModelError):
+                registry.load(folder)
+    for place in range(len(whole) - 900, len(whole)):
+        _own(folder, whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with contextlib.suppress(ModelError):
+            registry.load(folder)
 
 
 def test_arrays_that_lead_outside_are_refused(fitted: Fitted, folder: Path) -> None:

@@ -134,6 +134,11 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     changes: list[tuple[str, Any]] = [
         ("x", lambda a: a[:-1]),
         ("x", lambda a: a * np.nan),
+        ("x", lambda a: a[:, None]),
+        ("x", lambda a: a * 0),
+        ("z", lambda a: a[:, None]),
+        ("starts", lambda a: a[:, None]),
+        ("scales", lambda a: a[:, None]),
         ("starts", lambda a: a + 1),
         ("starts", lambda a: a[::-1]),
         ("starts", lambda a: a[:-1]),
@@ -146,3 +151,6 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
             QuantileNormal.from_arrays(arrays)
     with pytest.raises(ModelError, match="whitening"):
         Whitening.from_arrays({"whitening_mean": np.zeros(3), "whitening_matrix": np.zeros((3, 2))})
+    unknown = np.full((3, 3), np.nan)
+    with pytest.raises(ModelError, match="whitening"):
+        Whitening.from_arrays({"whitening_mean": np.zeros(3), "whitening_matrix": unknown})
