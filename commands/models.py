@@ -11,7 +11,7 @@ from typing import Any, Final
 from errors import AppError, ModelError, UsageError
 from ml.baseline import Baseline
 from ml.model import Model
-from ml.registry import MANIFEST, REDUCED_FOLDER, load, verify
+from ml.registry import MANIFEST, REDUCED_FOLDER, verify
 from settings import Settings
 from store import Store
 from units import count
@@ -141,7 +141,6 @@ def run_models(options: argparse.Namespace, settings: Settings) -> int:
         folder = _folder(name, settings)
         manifest = verify(folder)
         if options.action == "verify":
-            load(folder)
             _say(f"✓ {name}: version {manifest['version']}, every file as its manifest says")
         else:
             joined = manifest.get("training", {}).get("feedback")
