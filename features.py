@@ -89,10 +89,7 @@ FEATURES: Final[tuple[Feature, ...]] = (
     Feature("Bytes per Packet", "Bytes per packet", "bytes", "live"),
     Feature("Fwd IAT CV", "Unevenness of gaps sent", "ratio", "live", log=False),
     Feature("Bwd IAT CV", "Unevenness of gaps received", "ratio", "live", log=False),
-    Feature("State S0", "Opened and never answered", "yes or no", "live", log=False),
-    Feature("State REJ", "Opened and refused", "yes or no", "live", log=False),
     Feature("State RST", "Reset after it was open", "yes or no", "live", log=False),
-    Feature("State UNANSWERED", "Sent without an answer", "yes or no", "live", log=False),
 )
 
 COLUMNS: Final = tuple(feature.name for feature in FEATURES)
@@ -113,13 +110,6 @@ REDUCED: Final = (
 """What every record of a flow holds or lets be counted: Zeek, Argus, Suricata and NetFlow too."""
 
 _PIECE: Final = 2048
-_FAILURES: Final = (
-    ConnectionState.S0,
-    ConnectionState.REJ,
-    ConnectionState.RST,
-    ConnectionState.UNANSWERED,
-)
-"""States that are features, 1 or 0: what a connection failed by; ordinary ends gain nothing."""
 
 _PLACES: Final = {name: place for place, name in enumerate(COLUMNS)}
 
@@ -201,9 +191,8 @@ def _fill(out: NDArray[np.float64], rows: Rows) -> None:
         "PSH Share": _divided(flags[:, 3], packets),
         "RST Share": _divided(flags[:, 2], packets),
         "Bytes per Packet": _divided(payload, packets),
+        "State RST": (rows["connection_state"] == ConnectionState.RST).astype(np.float64),
     }
-    for state in _FAILURES:
-        columns[f"State {state.name}"] = (rows["connection_state"] == state).astype(np.float64)
     for place, flag in enumerate(("FIN", "SYN", "RST", "PSH")):
         columns[f"{flag} Flag Count"] = flags[:, place]
     for d, way in enumerate(("Fwd", "Bwd")):

@@ -23,7 +23,7 @@ __all__ = ["ROWS", "SHAPES", "measure", "run", "tables"]
 
 Values = NDArray[np.float64]
 
-SHAPES: Final = ((200, 27, 256), (100, 21, 256), (100, 43, 4096))
+SHAPES: Final = ((200, 27, 256), (100, 21, 256), (100, 40, 4096))
 """(trees, features, rows a tree is fitted on); the last is the live model's."""
 ROWS: Final = 20_000
 TARGET_BATCH: Final = 1.0

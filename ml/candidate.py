@@ -13,8 +13,8 @@ outwaited only where the serving version is of no use: it objected to more than 
 newest flows at REPEATS trainings in a row. A person may let any kept version serve.
 
 The first version has nothing to be compared with and serves: to hold it against attacks that first
-versions elsewhere see was tried, and delayed it on a harmless network until an attack of 5 % had
-taught too much (AUC .05 instead of .99).
+versions elsewhere see was tried; it refused first versions of a harmless network, and the longer
+there is none, the more can be taught unseen.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ MAX_SAMPLES: Final = 4096
 CONTAMINATION: Final = 0.01
 SEED: Final = 42
 FEWEST: Final = 50
-"""Flows below which percentiles and a covariance of up to 43 features mean nothing."""
+"""Flows below which percentiles and a covariance of up to 40 features mean nothing."""
 MEDOIDS: Final = 512
 """Normal flows kept to explain odd ones by; the distance to all of them costs 20 us a flow."""
 REFERENCES: Final = 2048

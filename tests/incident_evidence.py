@@ -99,7 +99,7 @@ def flow(
         "rarity": {"n": 1000.0, "reference": 4512, "beyond": beyond},
         "names": {"src": None, "dst": None},
         "incident": None,
-        "features": [float(i) for i in range(43)],
+        "features": [float(i) for i in range(40)],
     }
     record.update(changed)
     return record  # type: ignore[return-value]

@@ -47,7 +47,7 @@ GROUPS: Final = (
     (
         *(f"{flag} Flag Count" for flag in ("FIN", "SYN", "RST", "PSH")),
         *(f"{flag} Share" for flag in ("SYN", "PSH", "RST")),
-        *(f"State {state}" for state in ("S0", "REJ", "RST", "UNANSWERED")),
+        "State RST",
     ),
     ("Bytes Ratio", "Packets Ratio"),
 )

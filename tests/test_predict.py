@@ -510,7 +510,7 @@ def test_a_model_in_the_wrong_place_is_refused(tmp_path: Path) -> None:
 def test_status_says_what_each_model_is(trained: Predictor) -> None:
     models = trained.status()["models"]
     assert [model["name"] for model in models] == list(MODELS)
-    assert [model["features"] for model in models] == [21, 27, 43]
+    assert [model["features"] for model in models] == [21, 27, 40]
     assert all(model["calibrated"] == model["needed"] == 500 for model in models)
     assert "other networks" in models[HOME]["trained_on"]
     assert "this network" in models[LIVE_PLACE]["trained_on"]

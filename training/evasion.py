@@ -99,8 +99,7 @@ def slowed(values: Values, factor: float) -> Values:
     for flag in ("FIN", "RST"):
         cut.flags[flag] = np.where(records > 1, 0.0, cut.flags[flag])
     out = _together(values, cut)
-    for state in ("State RST", "State REJ"):  # what goes on was not reset yet
-        out[records > 1, _PLACES[state]] = 0.0
+    out[records > 1, _PLACES["State RST"]] = 0.0  # what goes on was not reset yet
     return out
 
 
