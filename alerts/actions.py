@@ -129,7 +129,9 @@ class Actions:
             return found.unconfirmed(), warning
         with self._desk.changing():
             record = self._desk.ledger.records.get(found.record["id"], found.record)
-            return self._plan(record, found.verdict, scope, tight=True), warning
+            tight = self._plan(record, found.verdict, scope, tight=True)
+        # What it would have hidden speaks against learning its flows all the same.
+        return tight.weighed(found.attacks), warning
 
     def _end(
         self, marking: Harmless, learned: str | None, comment: str | None, warning: str | None

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from batches import FlowRecord
+from decision_words import suppression_scope
 from features import LIVE
 from ml.likeness import Likeness
 from ml.model import Model, fit
@@ -170,6 +171,36 @@ def test_one_that_hides_a_bundled_attack_says_which_and_asks(room: Room) -> None
     room.incidents.add_findings([finding(value=310.0, at=120)])
     answer = room.incidents.mark_false_positive(id=room.only()["id"], confirm=True)
     assert answer["changed"]["suppression"]["up_to"] == 465.0
+
+
+def test_flows_of_a_too_wide_one_are_learned_only_if_asked(room: Room) -> None:
+    """Whether it is confirmed or not: the preview said so."""
+    room.incidents.add_findings([finding(value=300.0)])
+    room.incidents.add_flows([odd("r-1", at=1, source=SCANNER, target=NAS, ratio=None)])
+    incident_id = room.only()["id"]
+    preview = room.incidents.preview_false_positive(incident_id)
+    assert preview is not None
+    assert (preview["flows"], preview["too_wide"], preview["learn_default"]) == (1, True, False)
+    answer = room.incidents.mark_false_positive(id=incident_id)
+    assert answer["changed"]["flows_added"] == 0
+    assert room.baseline.learned == {}
+    room.incidents.undo(answer["undo"])
+    answer = room.incidents.mark_false_positive(id=incident_id, learn=True)
+    assert answer["changed"]["flows_added"] == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "scope"),
+    [
+        ("10.0.0.5", "Repeated SSH connections to 10.0.0.10 and 2 others from 10.0.0.5 on port 22"),
+        ("10.0.0.1", "Repeated SSH connections to 10.0.0.10 and 2 others from 10.0.0.1 on port 22"),
+    ],
+)
+def test_the_scope_names_both_ends(source: str, scope: str) -> None:
+    suppression = {"subpattern": "CREDENTIAL_GUESSING", "pattern": "REPEATED_PAIR", "port": 22}
+    suppression |= {"source": source, "target": None, "protocol": "TCP"}
+    targets = ["10.0.0.10", "10.0.0.11", "10.0.0.12"]
+    assert suppression_scope({**suppression, "targets": targets}) == scope
 
 
 # --- flows
