@@ -44,13 +44,15 @@ def suppression_scope(suppression: Mapping[str, Any]) -> str:
     )
     # A name of two words is no name from traffic.
     named = named.replace("any-source", "any source").replace("any-target", "any target")
-    parts = [named]
-    if source and plain(source) not in named:
-        parts.append(f"from {plain(source)}")
-    if target and plain(target) not in named:
-        parts.append(f"to {plain(target)}")
-    if few:
-        parts.append(f"and {count(len(few) - 1, 'other')}")
+    # Whole words: 10.0.0.1 is not named where 10.0.0.10 is.
+    parts = named.split()
+    if source and plain(source) not in parts:
+        parts += ["from", plain(source)]
+    if target and plain(target) not in parts:
+        parts += ["to", plain(target)]
+    if target and few:
+        # Right behind the target, or they would be taken for other sources.
+        parts.insert(parts.index(plain(target)) + 1, f"and {count(len(few) - 1, 'other')}")
     if port and f"port {port}" not in named:
         parts.append(f"on port {port}")
     return " ".join(parts)
