@@ -175,8 +175,10 @@ def test_one_that_hides_a_bundled_attack_says_which_and_asks(room: Room) -> None
 
 def test_flows_of_a_too_wide_one_are_learned_only_if_asked(room: Room) -> None:
     """Whether it is confirmed or not: the preview said so."""
-    room.incidents.add_findings([finding(value=300.0)])
-    room.incidents.add_flows([odd("r-1", at=1, source=SCANNER, target=NAS, ratio=None)])
+    guessing = finding("CREDENTIAL_GUESSING", pattern="REPEATED_PAIR", value=16.0, ports=(22,))
+    room.incidents.add_findings([guessing])
+    record = flow("r-1", at=1, source=SCANNER, target=NAS, dst_port=22, ratio=None)
+    room.incidents.add_flows([{**record, "severity": "MEDIUM"}])
     incident_id = room.only()["id"]
     preview = room.incidents.preview_false_positive(incident_id)
     assert preview is not None
