@@ -136,13 +136,13 @@ def _clock(settings: Settings) -> Answer:
 
 
 def _models(settings: Settings) -> Answer:
-    from ml.registry import REDUCED_FOLDER, load
+    from ml.registry import load, reduced_folder
 
     words = []
     for name, folder in (
         ("home", settings.path("HOME_MODEL_PATH")),
         ("industrial", settings.path("INDUSTRIAL_MODEL_PATH")),
-        ("reduced", REDUCED_FOLDER),
+        ("reduced", reduced_folder(settings.path("DATA_DIR"))),
     ):
         model = load(folder)
         words.append(f"{name} with {len(model.features)} features")

@@ -11,7 +11,7 @@ from typing import Any, Final
 from errors import AppError, ModelError, UsageError
 from ml.baseline import Baseline
 from ml.model import Model
-from ml.registry import MANIFEST, REDUCED_FOLDER, verify
+from ml.registry import MANIFEST, REDUCED_FOLDER, reduced_folder, verify
 from settings import Settings
 from store import Store
 from units import count
@@ -100,7 +100,7 @@ def _train_with_feedback(
 
 def _folder(name: str, settings: Settings) -> Path:
     if name == "reduced":
-        return REDUCED_FOLDER
+        return reduced_folder(settings.path("DATA_DIR"))
     return settings.path(f"{name.upper()}_MODEL_PATH")
 
 
@@ -174,11 +174,13 @@ def _use(version: str | None, settings: Settings) -> int:
 
 def _use_shipped(settings: Settings) -> int:
     """Versions trained with feedback go; the next start loads what came with the program."""
-    for name in _SHIPPED:
-        folder = settings.path("DATA_DIR") / "models" / name
-        if (folder / MANIFEST).is_file():
-            shutil.rmtree(folder)
-            _say(f"{name}: the shipped version serves from the next start.")
+    retrained = [settings.path("DATA_DIR") / "models" / name for name in _SHIPPED]
+    retrained = [folder for folder in retrained if (folder / MANIFEST).is_file()]
+    for folder in retrained:
+        shutil.rmtree(folder)
+        _say(f"{folder.name}: the shipped version serves from the next start.")
+    if not retrained:
+        _say("The shipped versions serve already: none was trained again with feedback.")
     return 0
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "REDUCED_FOLDER",
     "Names",
     "load",
+    "reduced_folder",
     "save",
     "verify",
     "write_atomically",
@@ -43,7 +44,7 @@ LARGEST_BYTES: Final = 256_000_000
 
 
 REDUCED_FOLDER: Final = Path(__file__).resolve().parent / "models" / "reduced"
-"""The model for flow files that lack most features; no setting moves it."""
+"""The shipped model for flow files that lack most features; no setting moves it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,13 @@ NAMES: Final[Mapping[str, Names]] = {
         "reduced_X_scaled.npy",
     ),
 }
+
+
+def reduced_folder(data_dir: Path) -> Path:
+    """Where the reduced model is: as with the others, one trained again with feedback goes before
+    the shipped one."""
+    retrained = data_dir / "models" / "reduced"
+    return retrained if (retrained / MANIFEST).is_file() else REDUCED_FOLDER
 
 
 def write_atomically(path: Path, content: bytes) -> None:

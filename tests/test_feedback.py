@@ -431,6 +431,22 @@ def test_models_use_shipped_takes_a_retrained_one_away(shipped: Path, tmp_path: 
     said = command("models", "use", "shipped", "--data-dir", tmp_path / "data", code=0)
     assert "home: the shipped version serves from the next start." in said
     assert not retrained.exists()
+    said = command("models", "use", "shipped", "--data-dir", tmp_path / "data", code=0)
+    assert "serve already" in said
+
+
+def test_a_retrained_reduced_model_goes_before_the_shipped_one(tmp_path: Path) -> None:
+    assert registry.reduced_folder(tmp_path) == registry.REDUCED_FOLDER
+    retrained = tmp_path / "models" / "reduced"
+    shutil.copytree(registry.REDUCED_FOLDER, retrained)
+    manifest = json.loads((retrained / "manifest.json").read_text())
+    manifest["training"]["feedback"] = {"flows": 7, "incidents": 1}
+    (retrained / "manifest.json").write_text(json.dumps(manifest))
+    assert registry.reduced_folder(tmp_path) == retrained
+    assert "7 flows of feedback" in command("models", "list", "--data-dir", tmp_path, code=0)
+    (retrained / "model.npz").write_bytes(b"damaged")
+    said = command("models", "verify", "--data-dir", tmp_path, code=ModelError.exit_code)
+    assert "sha256 differs" in said
 
 
 def test_retrain_sh_hands_over_to_run_py(tmp_path: Path) -> None:
