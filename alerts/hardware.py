@@ -17,7 +17,7 @@ from batches import Rows
 __all__ = ["Hardware"]
 
 KEPT: Final = 8_192
-"""Addresses remembered, the one seen first goes first; about 0.2 kB each."""
+"""Addresses and devices remembered, the one seen first goes first; about 0.2 kB each."""
 ADDRESSES_OF_ONE: Final = 16
 """Inside addresses of one device: IPv4, link-local, and a week of temporary ones of IPv6."""
 ROWS_AT_ONCE: Final = 1_024
@@ -59,11 +59,15 @@ class Hardware:
         if len(self._of) > KEPT:
             gone, before = self._of.popitem(last=False)
             self._addresses.get(before, set()).discard(gone)
+        if len(self._addresses) > KEPT:
+            self._forget(next(iter(self._addresses)))
 
     def _stands_for_nobody(self, mac: int) -> None:
-        if len(self._routers) >= KEPT:
-            return
-        self._routers.add(mac)
+        if len(self._routers) < KEPT:
+            self._routers.add(mac)
+        self._forget(mac)
+
+    def _forget(self, mac: int) -> None:
         for address in self._addresses.pop(mac, ()):
             if self._of.get(address) == mac:
                 del self._of[address]
