@@ -137,6 +137,10 @@ def _told(name: str, model: Model) -> None:
 def run_models(options: argparse.Namespace, settings: Settings) -> int:
     if options.action == "use":
         return _use(options.version, settings)
+    if options.version is not None:
+        raise UsageError(
+            f"A version is chosen by `models use` alone; `models {options.action}` is of all."
+        )
     for name in _SHIPPED:
         folder = _folder(name, settings)
         manifest = verify(folder)

@@ -368,6 +368,9 @@ def test_flows_of_one_packet_are_not_fitted(captures: Path, shipped: Path, tmp_p
     rows[:5, LIVE.index("Total Bwd Packets")] = 0.0
     model = train("home", captures, tmp_path / "out", Feedback(rows, rows[:0], 1))
     assert model.manifest["training"]["feedback"] == {"flows": 5, "incidents": 1}
+    with pytest.raises(InputError, match="of a single packet"):
+        train("home", captures, tmp_path / "none", Feedback(rows[:5], rows[:0], 1))
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_retrained_model_serves_from_the_data_directory(shipped: Path, tmp_path: Path) -> None:
@@ -433,6 +436,8 @@ def test_models_use_shipped_takes_a_retrained_one_away(shipped: Path, tmp_path: 
     assert not retrained.exists()
     said = command("models", "use", "shipped", "--data-dir", tmp_path / "data", code=0)
     assert "serve already" in said
+    said = command("models", "verify", 3, "--data-dir", tmp_path / "data", code=2)
+    assert "`models use` alone" in said
 
 
 def test_a_retrained_reduced_model_goes_before_the_shipped_one(tmp_path: Path) -> None:

@@ -50,10 +50,16 @@ class Feedback:
     def join(self, table: Path, sources: Path, names: tuple[str, ...]) -> None:
         """Add the false positives to a training's table, to the part to fit, and to its sources.
 
-        names: the model's features. Flows of one packet stay out, as everywhere in trainings.
+        names: the model's features. Flows of one packet stay out, as everywhere in trainings;
+        InputError where all are.
         """
         packets = select(self.normal, ("Total Fwd Packets", "Total Bwd Packets")).sum(axis=1)
         rows = select(self.normal, names)[packets >= 2]
+        if not len(rows):
+            raise InputError(
+                "All flows of the confirmed false positives are of a single packet, which only "
+                "the live model judges: there is nothing to train this model again with."
+            )
         frame = pd.DataFrame(rows, columns=list(names))
         frame["group"], frame["part"] = GROUP, "fit"
         joined = pd.concat([pd.read_csv(table), frame], ignore_index=True)
