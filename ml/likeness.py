@@ -20,12 +20,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from batches import ICMP, ICMPV6, MODELS, TCP, UDP
+from batches import MODELS
 from errors import ModelError
 from features import LIVE, matrix
 from ml import selftest
 from ml.model import Model
 from ml.transform import clipped, squared_distances
+from words import protocol_name
 
 __all__ = ["CENTRES", "Likeness"]
 
@@ -224,10 +225,8 @@ def _apart(z: Values) -> NDArray[np.intp]:
 
 
 def _protocol(attack: selftest.Attack) -> str:
-    return _PROTOCOLS.get(int(attack.rows["protocol"][0]) if len(attack) else 0, "")
-
-
-_PROTOCOLS: Final = {ICMP: "ICMP", TCP: "TCP", UDP: "UDP", ICMPV6: "ICMPv6"}
+    """In the words of suppressions."""
+    return protocol_name(int(attack.rows["protocol"][0])) if len(attack) else ""
 
 
 def _distances(points: Values, centres: Values) -> Values:
