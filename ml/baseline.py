@@ -448,7 +448,7 @@ class Baseline:
         if serves:
             log.info("The live model's version %d serves.", lesson.version)
         else:
-            log.warning("%s", refusal(model.manifest["training"]))
+            log.info("%s", refusal(model.manifest["training"]))
 
 
 def _brief(training: dict[str, Any]) -> dict[str, Any]:
