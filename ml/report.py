@@ -57,6 +57,7 @@ class ModelReport:
             "name": self.name,
             "label": _LABELS[self.name],
             "score": score,
+            "autoencoder": record["scores"].get("autoencoder") if self.name == "live" else None,
             "threshold": self.voter.line if self.voter else None,
             "vote": record["model_votes"].get(self.name, "UNAVAILABLE"),
             "rarity": None,

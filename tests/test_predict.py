@@ -111,6 +111,8 @@ def record(batch: FlowBatch, verdicts: VerdictBatch, place: int = 0) -> FlowReco
         name: None if np.isnan(s) else float(s)
         for name, s in zip(MODELS, verdicts.scores[place], strict=True)
     }
+    own = float(verdicts.autoencoder[place])
+    score["autoencoder"] = None if np.isnan(own) else own
     votes = {
         name: {1: "ANOMALY", 0: "NORMAL", -1: "UNAVAILABLE"}[int(v)]
         for name, v in zip(MODELS, verdicts.votes[place], strict=True)
@@ -531,6 +533,8 @@ def test_an_incident_shows_how_each_model_sees_its_flow(trained: Predictor) -> N
     assert len(live["histogram"]) == 48
     assert live["histogram_low"] < live["threshold"] < live["histogram_high"] == 0
     assert live["reason_no_vote"] is None
+    assert live["autoencoder"] == verdicts.autoencoder[0] < -1.5
+    assert told[HOME]["autoencoder"] is None
     json.dumps(told, allow_nan=False)
     ordinary = flows(1, seed=4)
     seen = trained.describe(record(ordinary, trained.judge(ordinary)))

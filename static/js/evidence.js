@@ -164,7 +164,8 @@ function modelRow(model, severity) {
   return h("div", { class: absent ? "model model-absent" : "model" },
     h("p", { class: "model-head" }, h("b", null, name), h("span", null, plain(model.learned ?? ""))),
     strip ? scoreStrip(model, severity, `${name}: score ${figures}. ${sentence}`) : null,
-    h("p", { class: "model-foot" }, h("span", null, sentence), absent ? null : h("span", { class: "dim", title: "Score: log10 of the share of normal flows at least this odd" }, figures)));
+    h("p", { class: "model-foot" }, h("span", null, sentence), absent ? null : h("span", { class: "dim", title: "Score: log10 of the share of normal flows at least this odd" }, figures)),
+    absent || (model.autoencoder ?? null) === null ? null : h("p", { class: "model-foot" }, h("span", { class: "dim", title: "One of its experts: which features can't be told from the others" }, "Its autoencoder alone"), h("span", { class: "dim" }, score(model.autoencoder))));
 }
 
 export function models(list, severity, { pattern = null } = {}) {
@@ -216,6 +217,7 @@ export function flowModels(record) {
     name,
     label: MODEL_NAMES[name],
     score: record.scores?.[name] ?? null,
+    autoencoder: name === "live" ? record.scores?.autoencoder ?? null : null,
     threshold: null,
     vote: record.model_votes?.[name] ?? "UNAVAILABLE",
     rarity: record.scores?.[name] === null || record.scores?.[name] === undefined ? null : { n: 10 ** -record.scores[name], reference, beyond: reference !== null && 10 ** -record.scores[name] > reference },
