@@ -22,6 +22,10 @@ from visibility import Visibility
 
 __all__: list[str] = []
 
+QUIET_READS = 8
+"""Reads in a row that bring nothing before the end: on a busy machine an interface's last frames
+come later than the sender has gone."""
+
 
 def _wait_for_a_line(asked: threading.Event) -> None:
     sys.stdin.readline()
@@ -43,8 +47,10 @@ def main(interfaces: list[str]) -> None:
     asked = threading.Event()
     threading.Thread(target=_wait_for_a_line, args=(asked,), daemon=True).start()
     stopped = False
+    quiet = 0
     while True:
         batch = live.read(0.05)
+        quiet = 0 if batch is not None else quiet + 1
         if batch is not None:
             frames[batch.interface] += len(batch)
             rows = decoder.decode(batch)
@@ -52,7 +58,7 @@ def main(interfaces: list[str]) -> None:
             flows += list(tracker.track(rows).rows)
         elif stopped:
             break
-        elif asked.is_set():
+        elif asked.is_set() and quiet >= QUIET_READS:
             live.stop()
             stopped = True
     flows += list(tracker.flush().rows)
